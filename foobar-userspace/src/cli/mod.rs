@@ -1,0 +1,38 @@
+//! The command line: roles that run, and the operator's commands as thin clients of the admin API.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// An XDP load balancer and the web stack behind it
+#[derive(Debug, Parser)]
+#[command(name = "foobar", version, propagate_version = true)]
+pub enum Command {
+    /// Run a web server: TLS, static files, compression, reverse proxy to the app tier
+    #[cfg(feature = "web")]
+    Web(crate::web::Args),
+    /// Run an app server: the site's API over MySQL
+    #[cfg(feature = "app")]
+    App(crate::app::Args),
+    /// Run the authoritative name server of the cluster's zone
+    #[cfg(feature = "dns")]
+    Dns(crate::dns::Args),
+}
+
+impl Command {
+    /// Runs the command to its end.
+    ///
+    /// # Errors
+    /// What stopped it, in words for a person; the exit code is then 1.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            #[cfg(feature = "web")]
+            Self::Web(args) => crate::web::run(args).await?,
+            #[cfg(feature = "app")]
+            Self::App(args) => crate::app::run(args).await?,
+            #[cfg(feature = "dns")]
+            Self::Dns(args) => crate::dns::run(args).await?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,1 @@
+//! Harness of the tests against the real program and the real lab.
