@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
+use super::super::fixed;
 use super::{Member, SLOTS, TableKind, fill, mix};
 
 const FULL: usize = 65_536;
@@ -135,18 +136,8 @@ fn sizes() -> impl Strategy<Value = usize> {
     (8..=16u32).prop_map(|bits| 1 << bits)
 }
 
-/// Fixed seeds, so that a failure is everybody's.
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        rng_seed: proptest::test_runner::RngSeed::Fixed(7),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(config(64))]
+    #![proptest_config(fixed(64))]
 
     #[test]
     fn the_order_of_the_list_does_not_matter(
