@@ -5,10 +5,12 @@
 //!
 //! - [`table`]: which member each slot should belong to, a function of names, weights and a seed.
 //! - [`plan`]: which members take part, given their health.
+//! - [`slots`]: how the owners of slots change, with their history.
 //! - [`members`]: which id a member may have.
 
 pub mod members;
 pub mod plan;
+pub mod slots;
 pub mod table;
 
 /// The property tests' settings: a fixed seed, so that a failure is everybody's.

@@ -1,7 +1,7 @@
 //! From weights and health to the table that a VIP should have.
 //!
 //! Pure: the health checker says what it sees, this says who gets new flows and who must leave. Established
-//! flows are the slots' business (`slots`).
+//! flows are the slots' business ([`super::slots`]).
 
 use super::table::{self, Member, TableKind};
 
