@@ -8,6 +8,7 @@
 #![no_std]
 
 pub mod address;
+pub mod check;
 pub mod counters;
 pub mod flow;
 pub mod layout;
