@@ -11,6 +11,8 @@ pub mod telemetry;
 
 #[cfg(feature = "app")]
 pub mod app;
+#[cfg(feature = "lb")]
+pub mod balancer;
 #[cfg(feature = "dns")]
 pub mod dns;
 #[cfg(feature = "web")]
