@@ -9,6 +9,8 @@ pub mod telemetry;
 
 #[cfg(feature = "app")]
 pub mod app;
+#[cfg(feature = "lb")]
+pub mod config;
 #[cfg(feature = "dns")]
 pub mod dns;
 #[cfg(feature = "web")]
