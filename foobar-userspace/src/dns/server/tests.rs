@@ -143,7 +143,11 @@ async fn edns_is_answered_with_edns_and_an_unknown_version_is_refused() {
     edns.set_version(1);
     with.set_edns(edns);
     let refused = ask(at, &with).await;
-    assert_eq!(refused.metadata.response_code, ResponseCode::BADVERS);
+    // By number: TSIG's BADSIG shares it.
+    assert_eq!(
+        u16::from(refused.metadata.response_code),
+        u16::from(ResponseCode::BADVERS)
+    );
     assert!(refused.answers.is_empty());
 }
 
