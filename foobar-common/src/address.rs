@@ -12,12 +12,13 @@ pub struct Address {
 
 impl Address {
     /// The mapped form of an IPv4 address whose four bytes were loaded, as they stand, into `raw`.
+    ///
+    /// Built from words: of single bytes the BPF back end would make a call of `memset`.
     #[inline(always)]
     pub const fn from_ipv4_raw(raw: u32) -> Self {
-        let b = raw.to_ne_bytes();
-        Self {
-            bytes: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, b[0], b[1], b[2], b[3]],
-        }
+        const PREFIX: u64 = u64::from_le_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+        // SAFETY: both are 16 plain bytes.
+        unsafe { core::mem::transmute::<[u64; 2], Self>([0, (PREFIX | (raw as u64) << 32).to_le()]) }
     }
 
     /// The address as two words, each loaded as it stands in memory: what hashes and comparisons work on.

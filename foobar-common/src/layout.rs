@@ -63,6 +63,11 @@ pub const HASH: u64 = fold(&[
     size_of::<Counters>(),
 ]);
 
+const _: () = assert!(
+    cfg!(target_endian = "little"),
+    "packed words are little endian: the BPF target is bpfel"
+);
+
 const _: () = {
     assert!(size_of::<Address>() == 16 && align_of::<Address>() == 8);
     assert!(size_of::<VipKey>() == 24);

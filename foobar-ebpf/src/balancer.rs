@@ -23,7 +23,7 @@ pub fn balancer(context: XdpContext) -> u32 {
         return drop(&context, Counter::DropInternal);
     };
     // SAFETY: the kernel gives the frame to this program alone; no helper moves it before the path's end.
-    let frame = unsafe { Frame::new(context.data(), context.data_end()) };
+    let frame = unsafe { Frame::new(context.data(), context.data_end(), length(&context)) };
     match path::balance(&frame, settings) {
         Ok(Action::Transmit) => xdp_action::XDP_TX,
         Ok(Action::Redirect(ifindex)) => match TX_PORTS.redirect(ifindex, u64::from(xdp_action::XDP_DROP)) {
@@ -48,6 +48,17 @@ pub fn balancer(context: XdpContext) -> u32 {
             xdp_action::XDP_PASS
         }
         Err(Refusal::Drop(reason)) => drop(&context, reason),
+    }
+}
+
+/// The frame's length, loaded anew: see [`Frame::new`].
+#[inline(always)]
+fn length(context: &XdpContext) -> usize {
+    // SAFETY: the context is the kernel's, valid for the program's run.
+    unsafe {
+        let end = core::ptr::addr_of!((*context.ctx).data_end).read_volatile() as usize;
+        let start = core::ptr::addr_of!((*context.ctx).data).read_volatile() as usize;
+        end.wrapping_sub(start)
     }
 }
 

@@ -17,29 +17,34 @@ use core::mem::size_of;
 pub struct Frame {
     start: usize,
     end: usize,
+    length: usize,
 }
 
 impl Frame {
     /// The frame between two addresses.
     ///
+    /// `length` is the same as `end - start`, but has to come from loads of its own that the compiler cannot
+    /// see through: from a comparison with the length it would conclude that a later comparison with `end` is
+    /// not needed, and the verifier would refuse what only the compiler can follow.
+    ///
     /// # Safety
     /// The bytes from `start` to `end` are readable and writable, by nobody else while the frame lives: what
     /// the kernel promises for an XDP context's `data` and `data_end`, until a helper moves them.
     #[inline(always)]
-    pub const unsafe fn new(start: usize, end: usize) -> Self {
-        Self { start, end }
+    pub const unsafe fn new(start: usize, end: usize, length: usize) -> Self {
+        Self { start, end, length }
     }
 
     /// The number of bytes.
     #[inline(always)]
     pub const fn len(&self) -> usize {
-        self.end - self.start
+        self.length
     }
 
     /// Whether there are no bytes.
     #[inline(always)]
     pub const fn is_empty(&self) -> bool {
-        self.end == self.start
+        self.length == 0
     }
 
     /// A view of the `T` at `offset`, if the frame has all its bytes.
@@ -131,7 +136,7 @@ unsafe fn store<W: Plain>(pointer: *mut W, word: W) {
 pub(crate) fn frame_of(bytes: &mut [u8]) -> Frame {
     let start = bytes.as_mut_ptr() as usize;
     // SAFETY: the slice is borrowed mutably by the caller for as long as it uses the frame.
-    unsafe { Frame::new(start, start + bytes.len()) }
+    unsafe { Frame::new(start, start + bytes.len(), bytes.len()) }
 }
 
 #[cfg(test)]

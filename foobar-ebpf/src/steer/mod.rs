@@ -84,7 +84,7 @@ fn unsettled(
     let decision = decide(slot, transport.segment, note.known(), |member| {
         target_flags(member) & (TARGET_DOWN | TARGET_GONE) != 0
     });
-    flow.record(note, decision);
+    flow.record(&note, decision);
     Ok(decision.member)
 }
 

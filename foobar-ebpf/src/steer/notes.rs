@@ -1,12 +1,14 @@
 //! Notes of flows in unsettled slots: found, written, promoted, renewed.
 
+use core::ptr::null_mut;
+
 use foobar_common::address::Address;
 use foobar_common::counters::Counter;
 use foobar_common::note::{
     FlowKey, NOTE_ENDED, NOTE_PENDING, Note, PENDING_WAYS, PendingNote, PendingSet, pending_set,
 };
 use foobar_common::settings::Settings;
-use foobar_common::slot::Member;
+use foobar_common::slot::{Member, NONE};
 use foobar_common::steering::{Decision, Known, Record};
 use foobar_common::target::{TARGET_DOWN, TARGET_GONE};
 use foobar_common::time::{Ticks, age, ticks};
@@ -27,25 +29,34 @@ pub struct Flow {
     now: Ticks,
 }
 
-/// Where a flow's note is.
-#[derive(Clone, Copy)]
-enum Place {
-    Nowhere,
-    Map(*mut Note),
-    Pending(*mut u64),
+/// A flow's note, and where it is.
+///
+/// Plain words, all of them always set: of an enum with a pointer in it, the compiler would store a payload
+/// that it never set, which the verifier refuses.
+pub struct Found {
+    note: *mut Note,
+    pending: *mut u64,
+    member: Member,
+    state: u16,
 }
 
-/// A flow's note, and where it is.
-pub struct Found {
-    place: Place,
-    known: Known,
-}
+const NOTHING: u16 = 0;
+const STALE: u16 = 1;
+const PENDING: u16 = 2;
+const NOTED: u16 = 3;
+const ENDED: u16 = 4;
 
 impl Found {
     /// What the note says.
     #[inline(always)]
     pub const fn known(&self) -> Known {
-        self.known
+        match self.state {
+            STALE => Known::Stale,
+            PENDING => Known::Pending(self.member),
+            NOTED => Known::Noted(self.member),
+            ENDED => Known::Ended(self.member),
+            _ => Known::Nothing,
+        }
     }
 }
 
@@ -78,61 +89,60 @@ impl Flow {
     /// The flow's note: from the map of notes, else from the pending ones.
     #[inline(always)]
     pub fn find(&self) -> Found {
+        let mut found = Found {
+            note: null_mut(),
+            pending: null_mut(),
+            member: NONE,
+            state: NOTHING,
+        };
         if let Some(note) = NOTES.get_ptr_mut(self.key) {
             // SAFETY: a pointer to a live element. Another CPU may reuse the element only when the daemon
             // deletes the note; a stale read then costs one packet's steering, as if it had come earlier.
-            let Note {
-                member, flags, used, ..
-            } = unsafe { note.read_volatile() };
-            let known = self.judge(member, flags, age(self.now, used));
-            return Found {
-                place: Place::Map(note),
-                known,
-            };
+            let (member, flags, used) = unsafe { ((*note).member, (*note).flags, (*note).used) };
+            found.note = note;
+            found.member = member;
+            found.state = self.judge(member, flags, age(self.now, used));
+            return found;
         }
         let identity = PendingNote::identity(self.slot, self.hash);
         if let Some(set) = PENDING_NOTES.get_ptr_mut(self.set) {
             for way in 0..PENDING_WAYS {
                 let (word, entry) = entry(set, way);
                 if entry.is_of(identity) {
-                    let known = self.judge(entry.member(), NOTE_PENDING, entry.age(self.now));
-                    return Found {
-                        place: Place::Pending(word),
-                        known,
-                    };
+                    found.pending = word;
+                    found.member = entry.member();
+                    found.state = self.judge(entry.member(), NOTE_PENDING, entry.age(self.now));
+                    break;
                 }
             }
         }
-        Found {
-            place: Place::Nowhere,
-            known: Known::Nothing,
-        }
+        found
     }
 
     #[inline(always)]
-    fn judge(&self, member: Member, flags: u16, age: u32) -> Known {
+    fn judge(&self, member: Member, flags: u16, age: u32) -> u16 {
         let target = target_flags(member);
         if age > self.lifetime || target & TARGET_GONE != 0 {
-            Known::Stale
+            STALE
         } else if flags & NOTE_PENDING != 0 {
-            Known::Pending(member)
+            PENDING
         } else if flags & NOTE_ENDED != 0 || target & TARGET_DOWN != 0 {
-            Known::Ended(member)
+            ENDED
         } else {
-            Known::Noted(member)
+            NOTED
         }
     }
 
     /// Writes down what was decided.
     #[inline(always)]
-    pub fn record(&self, found: Found, decision: Decision) {
+    pub fn record(&self, found: &Found, decision: Decision) {
         match decision.record {
             Record::Keep => (),
             Record::Write => self.write_pending(decision.member),
-            Record::Overwrite => self.overwrite(found.place, decision.member),
-            Record::Renew => self.renew(found.place, decision.member),
-            Record::Use => self.follow(found.place, decision.member, 0),
-            Record::End => self.follow(found.place, decision.member, NOTE_ENDED),
+            Record::Overwrite => self.overwrite(found, decision.member),
+            Record::Renew => self.renew(found, decision.member),
+            Record::Use => self.follow(found, decision.member, 0),
+            Record::End => self.follow(found, decision.member, NOTE_ENDED),
         }
     }
 
@@ -171,29 +181,27 @@ impl Flow {
     }
 
     #[inline(always)]
-    fn overwrite(&self, place: Place, member: Member) {
+    fn overwrite(&self, found: &Found, member: Member) {
         count(Counter::NoteOverwritten);
-        match place {
-            Place::Map(note) => {
-                // SAFETY: as in `find`.
-                unsafe {
-                    (*note).member = member;
-                    (*note).flags = NOTE_PENDING;
-                    (*note).used = self.now;
-                }
+        if !found.note.is_null() {
+            // SAFETY: as in `find`.
+            unsafe {
+                (*found.note).member = member;
+                (*found.note).flags = NOTE_PENDING;
+                (*found.note).used = self.now;
             }
-            Place::Pending(word) => self.set_pending(word, member),
-            Place::Nowhere => self.write_pending(member),
+        } else if !found.pending.is_null() {
+            self.set_pending(found.pending, member);
         }
     }
 
     #[inline(always)]
-    fn renew(&self, place: Place, member: Member) {
+    fn renew(&self, found: &Found, member: Member) {
         count(Counter::NoteFollowed);
-        match place {
-            Place::Map(note) => self.touch(note),
-            Place::Pending(word) => self.set_pending(word, member),
-            Place::Nowhere => (),
+        if !found.note.is_null() {
+            self.touch(found.note);
+        } else if !found.pending.is_null() {
+            self.set_pending(found.pending, member);
         }
     }
 
@@ -208,37 +216,33 @@ impl Flow {
     }
 
     #[inline(always)]
-    fn follow(&self, place: Place, member: Member, end: u16) {
+    fn follow(&self, found: &Found, member: Member, end: u16) {
         count(Counter::NoteFollowed);
-        match place {
-            Place::Map(note) => {
-                self.touch(note);
-                // SAFETY: as in `find`.
-                unsafe {
-                    let flags = (*note).flags & !NOTE_PENDING | end;
-                    if flags != (*note).flags {
-                        (*note).flags = flags;
-                    }
+        if !found.note.is_null() {
+            self.touch(found.note);
+            // SAFETY: as in `find`.
+            unsafe {
+                let flags = (*found.note).flags & !NOTE_PENDING | end;
+                if flags != (*found.note).flags {
+                    (*found.note).flags = flags;
                 }
             }
-            Place::Pending(word) => {
-                let note = Note {
-                    member,
-                    flags: end,
-                    used: self.now,
-                    shared: self.now,
-                    reserved: 0,
-                };
-                if NOTES.insert(self.key, note, 0).is_ok() {
-                    count(Counter::NotePromoted);
-                    // SAFETY: as in `set_pending`.
-                    unsafe { word.write_volatile(0) }
-                } else {
-                    count(Counter::NoteFull);
-                    self.set_pending(word, member);
-                }
+        } else if !found.pending.is_null() {
+            let note = Note {
+                member,
+                flags: end,
+                used: self.now,
+                shared: self.now,
+                reserved: 0,
+            };
+            if NOTES.insert(self.key, note, 0).is_ok() {
+                count(Counter::NotePromoted);
+                // SAFETY: as in `set_pending`.
+                unsafe { found.pending.write_volatile(0) }
+            } else {
+                count(Counter::NoteFull);
+                self.set_pending(found.pending, member);
             }
-            Place::Nowhere => (),
         }
     }
 }
