@@ -12,6 +12,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::workspace;
 
+/// The packages of the compiler with its sources, where rustup brings none.
+pub(crate) const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
+
 /// A compiler that can build `core` from source for a target without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Compiler {

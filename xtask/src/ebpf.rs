@@ -3,6 +3,7 @@
 //! Relies on compiler.rs for a rustc with the sources of `core`, and on bpf-linker. Both variants are
 //! optimised, as the verifier needs it; the release one is without the aya-log lines' feature.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -83,17 +84,10 @@ fn cargo_build(compiler: &Compiler, build_dir: &Path, features: &str) -> Command
 
 /// The path to search programs in, with cargo's own binary directory appended: bpf-linker lives there,
 /// also for a user whose path lacks it.
-fn linker_directory() -> Option<std::ffi::OsString> {
+fn linker_directory() -> Option<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let own: PathBuf = cargo_home()?.join("bin");
+    let own: PathBuf = exec::cargo_home()?.join("bin");
     env::join_paths(env::split_paths(&path).chain([own])).ok()
-}
-
-/// Where cargo installs binaries.
-pub(crate) fn cargo_home() -> Option<PathBuf> {
-    env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")))
 }
 
 /// Copies an object into place by a rename, and only if its bytes changed: the userspace crate embeds it

@@ -4,6 +4,7 @@ mod build;
 mod compiler;
 mod ebpf;
 mod exec;
+mod setup;
 mod workspace;
 
 use std::process::ExitCode;
@@ -14,6 +15,12 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Command {
+    /// Install what is missing on this machine: eBPF compiler and linker, the lab's servers and tools
+    Setup {
+        /// Only say what is missing; exit code 1 if something is
+        #[arg(long)]
+        check: bool,
+    },
     /// Compile the eBPF programs to target/bpf
     BuildEbpf {
         /// As shipped: no debugging features, whatever FOOBAR_BPF_FEATURES says
@@ -27,6 +34,13 @@ enum Command {
 impl Command {
     fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Setup { check } => {
+                setup::run(if check {
+                    setup::Mode::Check
+                } else {
+                    setup::Mode::Install
+                })?;
+            }
             Self::BuildEbpf { release } => {
                 ebpf::build(if release {
                     ebpf::Variant::Release
