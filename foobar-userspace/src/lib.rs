@@ -13,5 +13,7 @@ pub mod app;
 pub mod config;
 #[cfg(feature = "dns")]
 pub mod dns;
+#[cfg(feature = "lb")]
+pub mod health;
 #[cfg(feature = "web")]
 pub mod web;
