@@ -63,14 +63,19 @@ fn summary(file: &Path, config: &Config) -> String {
         .unwrap_or_default();
     for vip in &config.vips {
         let drained = vip.backends.iter().filter(|backend| backend.weight == 0).count();
-        let (service, backends) = (vip.service(), vip.backends.len());
-        out.push_str(&format!("  {:width$}  {service}  {backends} backends", vip.name));
+        let (service, backends) = (vip.service(), counted(vip.backends.len(), "backend"));
+        out.push_str(&format!("  {:width$}  {service}  {backends}", vip.name));
         if drained > 0 {
             out.push_str(&format!(", {drained} drained"));
         }
         out.push('\n');
     }
     out
+}
+
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 fn as_json(file: &Path, result: &Result<Config, Report>) -> Value {

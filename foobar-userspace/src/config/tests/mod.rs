@@ -228,6 +228,27 @@ fn columns_are_counted_in_characters() {
 }
 
 #[test]
+fn a_ninth_peer_is_one_too_many() {
+    let peers = |count: usize| {
+        let macs: Vec<String> = (1..=count)
+            .map(|index| format!("\"02:00:00:00:01:{index:02x}\""))
+            .collect();
+        GOOD.replace("\"02:00:00:00:00:02\"", &macs.join(", "))
+    };
+    assert_eq!(parse("lb.toml", &peers(8)).expect("valid").peer_macs.len(), 8);
+    let found = errors(&peers(9));
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].message, "peer_macs has more than 8 entries");
+    assert_eq!(
+        found[0].place,
+        Some(Place {
+            line: 2,
+            column: 14 + 8 * 21
+        })
+    );
+}
+
+#[test]
 fn a_file_that_is_missing_or_not_text_is_told() {
     let report = load(Path::new("/nonexistent/lb.toml")).expect_err("no such file");
     assert!(
