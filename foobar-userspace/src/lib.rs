@@ -11,5 +11,7 @@ pub mod telemetry;
 pub mod app;
 #[cfg(feature = "dns")]
 pub mod dns;
+#[cfg(feature = "lb")]
+pub mod network;
 #[cfg(feature = "web")]
 pub mod web;
