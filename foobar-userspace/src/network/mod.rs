@@ -13,6 +13,10 @@ mod neighbours;
 mod next_hops;
 mod resolver;
 mod sysctl;
+#[cfg(test)]
+mod testnet;
+#[cfg(test)]
+mod tests;
 
 pub use announce::{Announcer, arp_announcement};
 pub use check_route::{

@@ -55,6 +55,7 @@ impl Resolver {
             events,
             book: Book::new(peers),
             kept: BTreeMap::new(),
+            leftovers: true,
         };
         let task = tokio::spawn(task.run());
         Ok((ResolverHandle { addresses, task }, receiver))
@@ -92,6 +93,8 @@ struct Task {
     book: Book,
     /// The neighbour entries of wanted addresses, as last seen.
     kept: BTreeMap<(u32, IpAddr), Entry>,
+    /// Entries of a killed daemon may still be there that nobody wants: removed with the first set.
+    leftovers: bool,
 }
 
 /// What a netlink message calls for.
@@ -115,12 +118,13 @@ impl Task {
                     None => std::future::pending().await,
                 }
             };
+            let mut complete = true;
             tokio::select! {
                 changed = self.wanted.changed() => {
                     if changed.is_err() {
                         return self;
                     }
-                    self.apply_set().await;
+                    complete = self.apply_set().await;
                 }
                 message = self.messages.next() => {
                     let call = match message {
@@ -138,9 +142,12 @@ impl Task {
                 }
                 () = reread => {
                     reread_at = None;
-                    self.reread().await;
+                    complete = self.reread().await;
                 }
                 _ = tick.tick() => self.ask().await,
+            }
+            if !complete {
+                reread_at = Some(tokio::time::Instant::now() + ASK_EVERY);
             }
             for event in self.book.changes(Instant::now()) {
                 if self.events.send(event).await.is_err() {
@@ -150,13 +157,11 @@ impl Task {
         }
     }
 
-    async fn apply_set(&mut self) {
+    async fn apply_set(&mut self) -> bool {
         let wanted = self.wanted.borrow_and_update().clone();
         let (_, removed) = self.book.set(&wanted);
-        for key in removed {
-            self.release(key).await;
-        }
-        self.reread().await;
+        self.release(&removed).await;
+        self.reread().await
     }
 
     /// Takes one notification; only neighbours are used as they come, anything else is read anew.
@@ -201,12 +206,15 @@ impl Task {
         Call::Reread
     }
 
-    /// Reads links, routes and neighbours anew, then asks for whatever is missing.
-    async fn reread(&mut self) {
-        if let Err(error) = self.try_reread().await {
-            tracing::warn!(%error, "cannot read routes and neighbours");
+    /// Reads links, routes and neighbours anew, then asks for whatever is missing. Returns whether all could
+    /// be read.
+    async fn reread(&mut self) -> bool {
+        let read = self.try_reread().await;
+        if let Err(error) = &read {
+            tracing::warn!(%error, "cannot read routes and neighbours; trying again");
         }
         self.ask().await;
+        read.is_ok()
     }
 
     async fn try_reread(&mut self) -> Result<(), NetworkError> {
@@ -217,12 +225,12 @@ impl Task {
                 .filter_map(|link| Some((link.header.index, mac_of(link)?)))
                 .collect(),
         );
+        let mut left = Vec::new();
         for address in self.book.addresses() {
             let path = path_to(&self.requests, address).await?;
-            if let Some(ifindex) = self.book.path(address, path) {
-                self.release((ifindex, address)).await;
-            }
+            left.extend(self.book.path(address, path).map(|ifindex| (ifindex, address)));
         }
+        self.release(&left).await;
         let entries = neighbours::list(&self.requests)
             .await
             .map_err(|error| NetworkError::kernel("list the neighbours", error))?;
@@ -242,10 +250,13 @@ impl Task {
                 .neighbour(key.0, key.1, entry.map(|entry| entry.neighbour));
             self.kept.extend(entry.map(|entry| (key, entry)));
         }
-        // What a killed daemon kept and nobody wants any more. An empty set is one that is not known yet.
-        for (key, entry) in entries {
-            if entry.ours && !self.kept.contains_key(&key) && !self.book.addresses().is_empty() {
-                self.drop_entry(&entry).await;
+        if self.leftovers && !self.book.addresses().is_empty() {
+            self.leftovers = false;
+            for entry in entries
+                .values()
+                .filter(|entry| entry.ours && !self.kept.contains_key(&key(entry)))
+            {
+                drop_entry(&self.requests, entry).await;
             }
         }
         Ok(())
@@ -277,22 +288,40 @@ impl Task {
         }
     }
 
-    async fn release(&mut self, key: (u32, IpAddr)) {
-        if let Some(entry) = self.kept.remove(&key) {
-            self.drop_entry(&entry).await;
+    /// Lets go of neighbours. The table is read for it: a notification may still be on its way.
+    async fn release(&mut self, keys: &[(u32, IpAddr)]) {
+        let keys: BTreeSet<_> = keys.iter().copied().collect();
+        if keys.is_empty() {
+            return;
+        }
+        self.kept.retain(|key, _| !keys.contains(key));
+        match neighbours::list(&self.requests).await {
+            Ok(entries) => {
+                for entry in entries.iter().filter(|entry| keys.contains(&key(entry))) {
+                    drop_entry(&self.requests, entry).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot release neighbours"),
         }
     }
 
     async fn release_all(&mut self) {
-        for entry in std::mem::take(&mut self.kept).into_values() {
-            self.drop_entry(&entry).await;
-        }
+        let keys: Vec<_> = self
+            .book
+            .on_link()
+            .map(|(ifindex, address, _)| (ifindex, address))
+            .collect();
+        self.release(&keys).await;
     }
+}
 
-    async fn drop_entry(&mut self, entry: &Entry) {
-        if let Err(error) = neighbours::release(&self.requests, entry).await {
-            tracing::debug!(address = %entry.address, %error, "cannot release a neighbour");
-        }
+fn key(entry: &Entry) -> (u32, IpAddr) {
+    (entry.ifindex, entry.address)
+}
+
+async fn drop_entry(handle: &Handle, entry: &Entry) {
+    if let Err(error) = neighbours::release(handle, entry).await {
+        tracing::debug!(address = %entry.address, %error, "cannot release a neighbour");
     }
 }
 
@@ -355,5 +384,62 @@ fn path_of(route: &RouteMessage) -> Path {
             Path::Local
         }
         _ => Path::NoRoute,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::super::next_hops::Resolution;
+    use super::super::testnet::{DEADLINE, address, on_a_cable};
+    use super::*;
+
+    /// A resolver that hears only what the test tells it.
+    #[test]
+    fn an_overrun_makes_it_read_everything_anew() {
+        on_a_cable(async |cable| {
+            let backend = address("192.0.2.21");
+            let (tell, told) = mpsc::channel(1);
+            let told = stream::unfold(told, async |mut told| Some((told.recv().await?, told)));
+            let (addresses, mut wanted) = watch::channel(BTreeSet::from([backend]));
+            wanted.mark_changed();
+            let (events, mut received) = mpsc::channel(EVENTS);
+            tokio::spawn(
+                Task {
+                    requests: connect().unwrap(),
+                    messages: told.boxed(),
+                    wanted,
+                    events,
+                    book: Book::new(BTreeSet::new()),
+                    kept: BTreeMap::new(),
+                    leftovers: true,
+                }
+                .run(),
+            );
+            let first = tokio::time::timeout(DEADLINE, received.recv())
+                .await
+                .unwrap()
+                .unwrap();
+            assert!(matches!(first.state, Resolution::Unresolved { .. }), "{first:?}");
+            let known =
+                async {
+                    let handle = cable.lb.clone();
+                    while !neighbours::list(&handle).await.unwrap().iter().any(|entry| {
+                        entry.address == backend && matches!(entry.neighbour, Neighbour::Known(_))
+                    }) {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                };
+            tokio::time::timeout(DEADLINE, known).await.unwrap();
+            assert!(received.try_recv().is_err(), "nothing told it yet");
+            tell.send(NetlinkPayload::Overrun(Vec::new())).await.unwrap();
+            let second = tokio::time::timeout(DEADLINE, received.recv())
+                .await
+                .unwrap()
+                .unwrap();
+            assert!(matches!(second.state, Resolution::Resolved(_)), "{second:?}");
+            drop(addresses);
+        });
     }
 }
