@@ -6,7 +6,7 @@ use foobar_common::target::{TARGET_DOWN, TARGET_GONE};
 use super::super::plan::{self, Health};
 use super::super::slots::SlotTable;
 use super::super::table::{Member, TableKind};
-use super::world::{BACKENDS, Event, SECOND, SLOTS, T, Without, World};
+use super::world::{Event, SECOND, SLOTS, T, Without, World};
 
 impl World {
     /// Backend `i` becomes a member, under an id of its own.
@@ -112,7 +112,7 @@ impl World {
 
     /// Something happens to a backend: by the operator, or as its health checks see it.
     pub(super) fn operate(&mut self) {
-        let i = self.random.below(BACKENDS as u64) as usize;
+        let i = self.random.below(self.backends.len() as u64) as usize;
         let dice = self.random.below(100);
         let (id, health) = (self.backends[i].member.id, self.backends[i].health);
         let up = |world: &mut Self| {

@@ -14,14 +14,14 @@ const PACES: [u64; 4] = [SECOND, 5 * SECOND, 20 * SECOND, 90 * SECOND];
 const HISTORY_SECONDS: u64 = 900;
 
 fn histories(protocol: Protocol, seeds: std::ops::Range<u64>, without: Option<Without>) -> Tally {
-    let moved = if without.is_some() { 20 } else { u64::MAX };
+    let harm = if without.is_some() { 20 } else { u64::MAX };
     let mut sum = Tally::default();
     for seed in seeds {
         for pace in PACES {
-            let tally =
-                World::new(seed << 8 | pace >> 30, protocol, pace, without).run(HISTORY_SECONDS, moved);
+            let tally = World::new(seed, protocol, pace, without).run(HISTORY_SECONDS, harm);
             sum.packets += tally.packets;
             sum.moved += tally.moved;
+            sum.refused += tally.refused;
             sum.moved_after_end += tally.moved_after_end;
             sum.flows += tally.flows;
             sum.retransmissions += tally.retransmissions;
@@ -40,7 +40,7 @@ fn histories(protocol: Protocol, seeds: std::ops::Range<u64>, without: Option<Wi
 
 fn nothing_is_moved(protocol: Protocol) {
     let tally = histories(protocol, 0..2, None);
-    assert_eq!(tally.moved, 0, "{tally:?}");
+    assert_eq!((tally.moved, tally.refused), (0, 0), "{tally:?}");
     assert!(tally.moved_after_end * 1000 < tally.flows, "{tally:?}");
     // The histories did what they are for: packets in each phase that one balancer has, ids used again.
     let [settled, _open, moving, fresh, moved] = tally.phases;
@@ -88,6 +88,12 @@ fn every_rule_is_needed_for_connections() {
             "without {without:?} nothing was moved: {tally:?}"
         );
     }
+}
+
+#[test]
+fn a_note_that_names_nobody_would_refuse_a_flow_that_somebody_could_take() {
+    let tally = histories(Protocol::Tcp, 1..2, Some(Without::Nobody));
+    assert!(tally.refused > 0, "{tally:?}");
 }
 
 #[test]
