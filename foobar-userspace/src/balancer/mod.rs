@@ -13,6 +13,9 @@ pub mod plan;
 pub mod slots;
 pub mod table;
 
+#[cfg(test)]
+mod simulation;
+
 /// The property tests' settings: a fixed seed, so that a failure is everybody's.
 #[cfg(test)]
 fn fixed(cases: u32) -> proptest::prelude::ProptestConfig {
