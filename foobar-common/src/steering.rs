@@ -76,9 +76,17 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Nobody is never written down: the note would outlast the want of members.
     #[inline(always)]
     const fn new(member: Member, record: Record) -> Self {
-        Self { member, record }
+        if member == NONE {
+            Self {
+                member,
+                record: Record::Keep,
+            }
+        } else {
+            Self { member, record }
+        }
     }
 }
 
@@ -246,6 +254,27 @@ mod tests {
             steer(Phase::Moving, Segment::Datagram, Known::Nothing),
             (3, Record::Write)
         );
+    }
+
+    #[test]
+    fn nobody_is_never_noted() {
+        let empty = Slot {
+            current: NONE,
+            previous: NONE,
+            older: NONE,
+            phase: Phase::Moving as u16,
+        };
+        for segment in [Segment::Open, Segment::Data, Segment::Datagram] {
+            for known in [Known::Nothing, Known::Stale] {
+                assert_eq!(
+                    decide(empty, segment, known, UP),
+                    Decision {
+                        member: NONE,
+                        record: Record::Keep
+                    }
+                );
+            }
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::admin::{BackendStatus, Status};
 
 /// Options of `foobar status`.
 #[derive(Debug, clap::Args)]
-pub(super) struct StatusArgs {
+pub struct StatusArgs {
     #[command(flatten)]
     socket: SocketArgs,
     /// Print the API's JSON
@@ -35,7 +35,7 @@ impl StatusArgs {
 
 /// Options of `foobar drain` and `foobar undrain`.
 #[derive(Debug, clap::Args)]
-pub(super) struct DrainArgs {
+pub struct DrainArgs {
     /// The VIP's name
     vip: String,
     /// The backend's address

@@ -40,6 +40,17 @@ impl DataPlane {
     /// # Errors
     /// Where the map can't be read. A note that vanishes or appears meanwhile is no error.
     pub fn sweep_notes(&mut self, mut judge: impl FnMut(NoteEntry) -> Sweep) -> io::Result<usize> {
+        // Pending notes first: one that is promoted meanwhile is then seen in the map, at worst twice.
+        for set in 0..self.pending.len() {
+            for way in 0..PENDING_WAYS {
+                let word = self.pending.u64(set, way * 8);
+                let bits = word.load(Ordering::Acquire);
+                if bits != 0 && judge(NoteEntry::Pending(PendingNote(bits))) == Sweep::Delete {
+                    // Lost where the data plane was faster: then it is a newer note.
+                    _ = word.compare_exchange(bits, 0, Ordering::AcqRel, Ordering::Relaxed);
+                }
+            }
+        }
         let mut left = 0;
         let mut doomed = Vec::new();
         for entry in self.notes.iter() {
@@ -52,16 +63,6 @@ impl DataPlane {
         for key in doomed {
             // Gone already is as good.
             drop(self.notes.remove(&key));
-        }
-        for set in 0..self.pending.len() {
-            for way in 0..PENDING_WAYS {
-                let word = self.pending.u64(set, way * 8);
-                let bits = word.load(Ordering::Acquire);
-                if bits != 0 && judge(NoteEntry::Pending(PendingNote(bits))) == Sweep::Delete {
-                    // Lost where the data plane was faster: then it is a newer note.
-                    _ = word.compare_exchange(bits, 0, Ordering::AcqRel, Ordering::Relaxed);
-                }
-            }
         }
         Ok(left)
     }

@@ -119,6 +119,7 @@ fn member(id: Id, target: &Target, ingress: u32, checked: bool) -> Member {
         weight: target.weight,
         health,
         founding: health == State::Unknown,
+        left: false,
         drained: target.flags & TARGET_DRAINED != 0,
         removed: target.flags & TARGET_REMOVED != 0,
         deadline_ns: target.deadline_ns,

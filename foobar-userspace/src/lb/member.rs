@@ -26,6 +26,8 @@ pub(super) struct Member {
     pub(super) health: State,
     /// Came with its VIP: counts as up until it is judged.
     pub(super) founding: bool,
+    /// It has left its slots since it went silent; it has an index that no old note names.
+    pub(super) left: bool,
     /// An operator drains it.
     pub(super) drained: bool,
     /// It is no longer in the configuration.
@@ -154,6 +156,7 @@ mod tests {
             weight: 100,
             health: State::Unknown,
             founding: false,
+            left: false,
             drained: false,
             removed: false,
             deadline_ns: 0,

@@ -267,6 +267,7 @@ impl Steering {
                 State::Up
             },
             founding,
+            left: false,
             drained: false,
             removed: false,
             deadline_ns: 0,
@@ -345,10 +346,15 @@ impl Steering {
         Ok(())
     }
 
+    /// The seed of the tables: derived from the cluster's, so that all balancers fill them alike.
+    const fn table_seed(&self) -> u64 {
+        self.seed[0] ^ self.seed[1].rotate_left(32)
+    }
+
     /// Lets a VIP's slots become what members and health ask for.
     fn replan(&mut self, place: usize, urgency: Urgency, now_ns: u64) {
         let crowded = self.notes as u64 * 10 > u64::from(self.plane.note_capacity()) * 9;
-        let seed = self.seed[0] ^ self.seed[1].rotate_left(32);
+        let seed = self.table_seed();
         let vip = &mut self.vips[place];
         if urgency == Urgency::Discretion && crowded && vip.serving == Serving::Healthy {
             if !vip.waiting {
@@ -362,12 +368,13 @@ impl Steering {
             return;
         }
         vip.waiting = false;
-        let members: Vec<_> = vip.members.iter().map(Member::planned).collect();
-        let kind = match vip.config.table {
-            config::TableKind::Maglev => TableKind::Maglev,
-            config::TableKind::Rendezvous => TableKind::Rendezvous,
-        };
-        let plan = plan::desired(kind, seed, vip.config.slots as usize, &members);
+        let mut plan = plan_of(vip, seed);
+        // Who has left once has nothing left to leave, until it serves again because nobody else can.
+        plan.leaving
+            .retain(|&id| vip.members.iter().all(|member| member.id != id || !member.left));
+        if plan.serving != Serving::Healthy {
+            vip.members.iter_mut().for_each(|member| member.left = false);
+        }
         if plan.serving != vip.serving {
             match plan.serving {
                 Serving::Healthy => tracing::info!(vip = vip.config.name, "healthy backends serve"),
@@ -421,6 +428,7 @@ impl Steering {
         member.id = fresh;
         member.incarnation = incarnation;
         member.founding = false;
+        member.left = true;
         let new = member.clone();
         self.install(vip_id, &new);
         self.retire(&old);
@@ -451,6 +459,7 @@ impl Steering {
             State::Unknown => (),
         }
         member.health = state;
+        member.left &= state == State::HardDown;
         self.replan(place, Urgency::Health, now_ns);
     }
 
@@ -547,19 +556,9 @@ impl Steering {
 
     /// A drained member's time is over: the flows that it still has are cut off.
     fn cut(&mut self, place: usize, id: Id, now_ns: u64) {
+        let seed = self.table_seed();
         let vip = &mut self.vips[place];
-        let heirs: Vec<Id> = vip
-            .table
-            .slots()
-            .iter()
-            .map(|held| {
-                if held.slot.current == id {
-                    0
-                } else {
-                    held.slot.current
-                }
-            })
-            .collect();
+        let heirs = plan_of(vip, seed).desired;
         vip.table.leave(id, &heirs, now_ns);
         let name = vip.config.name.clone();
         if let Some(member) = vip.member_mut(id) {
@@ -597,6 +596,16 @@ impl Steering {
             .flat_map(|vip| vip.members.iter().map(|member| member.address))
             .collect()
     }
+}
+
+/// Which slots a VIP's members should have.
+fn plan_of(vip: &Vip, seed: u64) -> plan::Plan {
+    let members: Vec<_> = vip.members.iter().map(Member::planned).collect();
+    let kind = match vip.config.table {
+        config::TableKind::Maglev => TableKind::Maglev,
+        config::TableKind::Rendezvous => TableKind::Rendezvous,
+    };
+    plan::desired(kind, seed, vip.config.slots as usize, &members)
 }
 
 /// When a drain that begins now ends by force.
