@@ -89,6 +89,7 @@ impl Server {
                 acceptor: acceptor.clone(),
                 places: Arc::clone(&places),
                 tasks: server.tasks.clone(),
+                was_full: false,
             };
             server.tasks.spawn(entrance.accept_all());
         }
@@ -146,50 +147,55 @@ async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// One listening socket.
+/// One listening socket. Beyond the limit it holds one connection more, which waits for a place.
 struct Entrance {
     listener: TcpListener,
     scheme: Scheme,
     acceptor: Acceptor,
     places: Arc<Semaphore>,
     tasks: TaskTracker,
+    was_full: bool,
 }
 
 impl Entrance {
-    async fn accept_all(self) {
+    async fn accept_all(mut self) {
         let drain = self.acceptor.drain.clone();
         loop {
-            if self.places.available_permits() == 0 {
-                tracing::warn!("as many connections as are allowed: more wait");
-            }
             tokio::select! {
                 biased;
                 () = drain.cancelled() => break,
-                () = self.accept_one() => (),
+                accepted = self.listener.accept() => self.admit(accepted).await,
             }
         }
         // Clients whose connections the kernel has completed believe that they are served.
-        while self.accept_one().now_or_never().is_some() {}
+        while let Some(accepted) = self.listener.accept().now_or_never() {
+            self.admit(accepted).await;
+        }
     }
 
-    /// Takes one connection once there is a place for it. Cancelling loses none.
-    async fn accept_one(&self) {
-        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-            return;
-        };
-        let accepted: io::Result<(TcpStream, SocketAddr)> = self.listener.accept().await;
-        match accepted {
-            Ok((stream, address)) => {
-                let connection = self.acceptor.clone().serve(stream, address, self.scheme);
-                self.tasks.spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
-            }
+    /// Serves a connection as soon as there is a place for it. No place is held while nobody comes, or a
+    /// quiet listener would keep one from a busy one.
+    async fn admit(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+        let (stream, address) = match accepted {
+            Ok(connection) => connection,
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
-                sleep(BREATH).await;
+                return sleep(BREATH).await;
             }
+        };
+        let is_full = self.places.available_permits() == 0;
+        if is_full && !self.was_full {
+            tracing::warn!("as many connections as are allowed: more wait");
         }
+        self.was_full = is_full;
+        let place = tokio::select! {
+            place = Arc::clone(&self.places).acquire_owned() => place,
+            () = self.acceptor.cut.cancelled() => return,
+        };
+        let connection = self.acceptor.clone().serve(stream, address, self.scheme);
+        self.tasks.spawn(async move {
+            connection.await;
+            drop(place);
+        });
     }
 }

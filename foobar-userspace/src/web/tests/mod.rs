@@ -1,1 +1,7 @@
-//! The server as its users see it: real sockets on the loopback, real TLS, app servers of the tests own.
+//! The server as its users see it: real sockets on the loopback, real TLS, app servers of the tests' own.
+
+mod files;
+mod lifecycle;
+mod proxying;
+mod shipped_site;
+mod world;
