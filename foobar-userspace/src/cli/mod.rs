@@ -1,5 +1,8 @@
 //! The command line: roles that run, and the operator's commands as thin clients of the admin API.
 
+#[cfg(feature = "lb")]
+mod config;
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -17,6 +20,10 @@ pub enum Command {
     /// Run the authoritative name server of the cluster's zone
     #[cfg(feature = "dns")]
     Dns(crate::dns::Args),
+    /// Validate configuration files
+    #[cfg(feature = "lb")]
+    #[command(subcommand)]
+    Config(config::Command),
 }
 
 impl Command {
@@ -32,6 +39,8 @@ impl Command {
             Self::App(args) => crate::app::run(args).await?,
             #[cfg(feature = "dns")]
             Self::Dns(args) => crate::dns::run(args).await?,
+            #[cfg(feature = "lb")]
+            Self::Config(command) => return command.run(),
         }
         Ok(ExitCode::SUCCESS)
     }
