@@ -57,9 +57,20 @@ impl Member {
             State::Unknown => Health::Unknown,
         };
         let wanted = self.is_wanted();
-        let health = if !wanted && health != Health::HardDown { Health::Draining } else { health };
+        let health = if !wanted && health != Health::HardDown {
+            Health::Draining
+        } else {
+            health
+        };
         let weight = if wanted { self.weight } else { 0 };
-        (table::Member { name: Address::from(self.address).bytes, weight, id: self.id }, health)
+        (
+            table::Member {
+                name: Address::from(self.address).bytes,
+                weight,
+                id: self.id,
+            },
+            health,
+        )
     }
 
     /// The target's flags.
@@ -107,12 +118,15 @@ impl Member {
             Resolution::Resolved(hop) => (Some(hop), None),
             Resolution::NotOnLink { gateway } => (
                 None,
-                Some(format!("is behind the gateway {gateway}: an L2 backend must be on the same segment")),
+                Some(format!(
+                    "is behind the gateway {gateway}: an L2 backend must be on the same segment"
+                )),
             ),
             Resolution::NoRoute => (None, Some("has no route".to_owned())),
-            Resolution::Balancer => {
-                (None, Some("resolves to a balancer's own MAC address: that would be a loop".to_owned()))
-            }
+            Resolution::Balancer => (
+                None,
+                Some("resolves to a balancer's own MAC address: that would be a loop".to_owned()),
+            ),
             Resolution::Unresolved { failed: true, .. } => (None, Some("does not answer ARP".to_owned())),
             // The kernel is asking: what was known goes on.
             Resolution::Unresolved { failed: false, .. } => (self.next_hop, self.trouble.clone()),
@@ -151,7 +165,10 @@ mod tests {
 
     #[test]
     fn a_founding_member_counts_as_up_until_it_is_judged() {
-        let mut founding = Member { founding: true, ..member() };
+        let mut founding = Member {
+            founding: true,
+            ..member()
+        };
         assert_eq!(founding.planned().1, Health::Up);
         assert_eq!(member().planned().1, Health::Unknown);
         founding.health = State::SoftDown;
@@ -160,19 +177,33 @@ mod tests {
 
     #[test]
     fn a_drained_member_has_no_weight_and_a_dead_one_is_dead_all_the_same() {
-        let drained = Member { drained: true, health: State::Up, ..member() };
+        let drained = Member {
+            drained: true,
+            health: State::Up,
+            ..member()
+        };
         let (planned, health) = drained.planned();
         assert_eq!((planned.weight, health), (0, Health::Draining));
-        let dead = Member { health: State::HardDown, ..drained };
+        let dead = Member {
+            health: State::HardDown,
+            ..drained
+        };
         assert_eq!(dead.planned().1, Health::HardDown);
     }
 
     #[test]
     fn a_next_hop_outlives_the_kernels_asking_again() {
-        let hop = NextHop { destination_mac: [2; 6], source_mac: [4; 6], ifindex: 7 };
+        let hop = NextHop {
+            destination_mac: [2; 6],
+            source_mac: [4; 6],
+            ifindex: 7,
+        };
         let mut member = member();
         assert!(member.resolve(Resolution::Resolved(hop)));
-        let asking = Resolution::Unresolved { since: std::time::Instant::now(), failed: false };
+        let asking = Resolution::Unresolved {
+            since: std::time::Instant::now(),
+            failed: false,
+        };
         assert!(!member.resolve(asking));
         assert_eq!(member.next_hop, Some(hop));
         assert!(member.resolve(Resolution::Balancer));

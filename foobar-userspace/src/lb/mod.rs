@@ -60,7 +60,9 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     if let Some(Command::Detach { config }) = args.command {
         return detach(&read(&config)?).await;
     }
-    let RunArgs { config, log } = args.run.context("--config FILE is missing: see `foobar lb --help`")?;
+    let RunArgs { config, log } = args
+        .run
+        .context("--config FILE is missing: see `foobar lb --help`")?;
     log.install();
     daemon::run(config).await?;
     Ok(ExitCode::SUCCESS)
@@ -72,13 +74,22 @@ fn read(path: &std::path::Path) -> Result<Config> {
 
 async fn detach(config: &Config) -> Result<ExitCode> {
     let pins = Pins::new(&config.pin_dir, &config.interface);
-    let removed =
-        pins.remove().with_context(|| format!("cannot remove the pins in {}", pins.directory().display()))?;
+    let removed = pins
+        .remove()
+        .with_context(|| format!("cannot remove the pins in {}", pins.directory().display()))?;
     daemon::forget_check_route(config).await;
     if removed {
-        println!("{}: detached; {} removed", config.interface, pins.directory().display());
+        println!(
+            "{}: detached; {} removed",
+            config.interface,
+            pins.directory().display()
+        );
     } else {
-        println!("{}: nothing was attached by foobar ({} is not there)", config.interface, pins.directory().display());
+        println!(
+            "{}: nothing was attached by foobar ({} is not there)",
+            config.interface,
+            pins.directory().display()
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,11 @@ use caps::{CapSet, Capability};
 /// The oldest kernel that is supported.
 const OLDEST: (u32, u32) = (6, 1);
 
-const NEEDED: [Capability; 3] = [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
+const NEEDED: [Capability; 3] = [
+    Capability::CAP_BPF,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_PERFMON,
+];
 
 /// Checks kernel and capabilities.
 ///
@@ -18,11 +22,18 @@ pub(super) fn check() -> Result<()> {
     if let Some(version) = version(&release)
         && version < OLDEST
     {
-        bail!("kernel {release} is too old: foobar lb needs {}.{} or newer", OLDEST.0, OLDEST.1);
+        bail!(
+            "kernel {release} is too old: foobar lb needs {}.{} or newer",
+            OLDEST.0,
+            OLDEST.1
+        );
     }
     let held = caps::read(None, CapSet::Effective)?;
-    let missing: Vec<String> =
-        NEEDED.iter().filter(|capability| !held.contains(capability)).map(ToString::to_string).collect();
+    let missing: Vec<String> = NEEDED
+        .iter()
+        .filter(|capability| !held.contains(capability))
+        .map(ToString::to_string)
+        .collect();
     if !missing.is_empty() {
         bail!(
             "missing capabilities: {}. Run as root, or grant them (AmbientCapabilities= in the unit, or setcap)",

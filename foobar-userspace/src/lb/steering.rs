@@ -119,16 +119,26 @@ impl Steering {
     /// Brings everything to what the configuration says.
     pub(super) fn apply(&mut self, config: &Config, now_ns: u64) -> anyhow::Result<()> {
         let wanted: BTreeSet<Service> = config.vips.iter().map(config::Vip::service).collect();
-        let (kept, gone): (Vec<Vip>, Vec<Vip>) =
-            std::mem::take(&mut self.vips).into_iter().partition(|vip| wanted.contains(&vip.config.service()));
+        let (kept, gone): (Vec<Vip>, Vec<Vip>) = std::mem::take(&mut self.vips)
+            .into_iter()
+            .partition(|vip| wanted.contains(&vip.config.service()));
         self.vips = kept;
         for vip in &config.vips {
-            match self.vips.iter().position(|have| have.config.service() == vip.service()) {
+            match self
+                .vips
+                .iter()
+                .position(|have| have.config.service() == vip.service())
+            {
                 Some(place) => self.update(place, vip, now_ns),
                 None => self.add(vip, now_ns),
             }
         }
-        self.vips.sort_by_key(|vip| config.vips.iter().position(|c| c.service() == vip.config.service()));
+        self.vips.sort_by_key(|vip| {
+            config
+                .vips
+                .iter()
+                .position(|c| c.service() == vip.config.service())
+        });
         for place in 0..self.vips.len() {
             self.replan(place, Urgency::Discretion, now_ns);
         }
@@ -144,14 +154,21 @@ impl Steering {
 
     fn add(&mut self, config: &config::Vip, now_ns: u64) {
         let Some(base) = self.free_slots(config.slots) else {
-            tracing::error!(vip = config.name, slots = config.slots, "no room for the VIP's slots: restart after raising limits.slots; the VIP is left out");
+            tracing::error!(
+                vip = config.name,
+                slots = config.slots,
+                "no room for the VIP's slots: restart after raising limits.slots; the VIP is left out"
+            );
             return;
         };
         let id = self.next_vip;
         self.next_vip += 1;
         let mut table = SlotTable::adopt(std::iter::repeat_n(ColdSlot::default(), config.slots as usize));
         for slot in 0..config.slots {
-            let ColdSlot { slot: value, since_ns } = table.slots()[slot as usize];
+            let ColdSlot {
+                slot: value,
+                since_ns,
+            } = table.slots()[slot as usize];
             self.plane.set_slot(base + slot, value, since_ns);
         }
         drop(table.take_changed());
@@ -173,8 +190,11 @@ impl Steering {
 
     /// The first index of a gap that `count` slots fit into.
     fn free_slots(&self, count: u32) -> Option<u32> {
-        let mut used: Vec<(u32, u32)> =
-            self.vips.iter().map(|vip| (vip.base, vip.base + vip.config.slots)).collect();
+        let mut used: Vec<(u32, u32)> = self
+            .vips
+            .iter()
+            .map(|vip| (vip.base, vip.base + vip.config.slots))
+            .collect();
         used.sort_unstable();
         let mut base = 0;
         for (start, end) in used {
@@ -189,9 +209,16 @@ impl Steering {
     fn update(&mut self, place: usize, config: &config::Vip, now_ns: u64) {
         let mut vip = self.vips.remove(place);
         let slots = vip.config.slots;
-        vip.config = config::Vip { slots, ..config.clone() };
+        vip.config = config::Vip {
+            slots,
+            ..config.clone()
+        };
         for backend in &config.backends {
-            match vip.members.iter_mut().find(|member| member.address == backend.address) {
+            match vip
+                .members
+                .iter_mut()
+                .find(|member| member.address == backend.address)
+            {
                 Some(member) => {
                     if member.removed {
                         tracing::info!(vip = config.name, backend = %backend.address, "backend is back in the configuration");
@@ -208,7 +235,12 @@ impl Steering {
         }
         let deadline_ns = deadline(config, now_ns);
         for member in &mut vip.members {
-            if !member.removed && config.backends.iter().all(|backend| backend.address != member.address) {
+            if !member.removed
+                && config
+                    .backends
+                    .iter()
+                    .all(|backend| backend.address != member.address)
+            {
                 tracing::info!(vip = config.name, backend = %member.address, "backend removed: it drains");
                 member.removed = true;
                 if member.deadline_ns == 0 {
@@ -229,7 +261,11 @@ impl Steering {
             id,
             address,
             weight,
-            health: if vip.config.check.is_some() { State::Unknown } else { State::Up },
+            health: if vip.config.check.is_some() {
+                State::Unknown
+            } else {
+                State::Up
+            },
             founding,
             drained: false,
             removed: false,
@@ -248,7 +284,8 @@ impl Steering {
     /// Fills the target of an index that begins a new life.
     fn install(&mut self, vip: u32, member: &Member) {
         self.allow_egress(member);
-        self.plane.set_target(member.id, &member.target(vip, self.ingress));
+        self.plane
+            .set_target(member.id, &member.target(vip, self.ingress));
         if let Err(error) = self.plane.clear_target_counters(member.id) {
             tracing::warn!(%error, backend = %member.address, "counters could not be reset");
         }
@@ -265,14 +302,18 @@ impl Steering {
 
     /// A member is gone: its notes stop counting, and its index waits until nothing names it.
     fn retire(&mut self, member: &Member) {
-        self.plane.set_target_state(member.id, TARGET_USED | TARGET_GONE, 0, 0);
+        self.plane
+            .set_target_state(member.id, TARGET_USED | TARGET_GONE, 0, 0);
         self.pool.release(member.id);
     }
 
     /// Puts the VIPs and the ownership of their addresses in force.
     fn publish(&mut self) -> anyhow::Result<()> {
-        let addresses: BTreeMap<IpAddr, bool> =
-            self.vips.iter().map(|vip| (vip.config.address, vip.config.owned)).collect();
+        let addresses: BTreeMap<IpAddr, bool> = self
+            .vips
+            .iter()
+            .map(|vip| (vip.config.address, vip.config.owned))
+            .collect();
         let before = self.leases.clone();
         self.leases.retain(|address, _| addresses.contains_key(address));
         for address in addresses.keys() {
@@ -311,7 +352,11 @@ impl Steering {
         let vip = &mut self.vips[place];
         if urgency == Urgency::Discretion && crowded && vip.serving == Serving::Healthy {
             if !vip.waiting {
-                tracing::warn!(vip = vip.config.name, notes = self.notes, "the change waits: there is no room for its notes (limits.notes)");
+                tracing::warn!(
+                    vip = vip.config.name,
+                    notes = self.notes,
+                    "the change waits: there is no room for its notes (limits.notes)"
+                );
             }
             vip.waiting = true;
             return;
@@ -326,13 +371,19 @@ impl Steering {
         if plan.serving != vip.serving {
             match plan.serving {
                 Serving::Healthy => tracing::info!(vip = vip.config.name, "healthy backends serve"),
-                Serving::NoneUp => tracing::error!(vip = vip.config.name, "ALL BACKENDS ARE DOWN: all of them go on being used"),
-                Serving::Nobody => tracing::error!(vip = vip.config.name, "no backend at all: packets are refused"),
+                Serving::NoneUp => tracing::error!(
+                    vip = vip.config.name,
+                    "ALL BACKENDS ARE DOWN: all of them go on being used"
+                ),
+                Serving::Nobody => {
+                    tracing::error!(vip = vip.config.name, "no backend at all: packets are refused")
+                }
             }
             vip.serving = plan.serving;
         }
         for member in &vip.members {
-            self.plane.set_target_state(member.id, member.flags(), member.weight, member.deadline_ns);
+            self.plane
+                .set_target_state(member.id, member.flags(), member.weight, member.deadline_ns);
         }
         for &id in &plan.leaving {
             vip.table.leave(id, &plan.desired, now_ns);
@@ -377,7 +428,11 @@ impl Steering {
 
     /// A check's judgement.
     pub(super) fn on_health(&mut self, id: Id, state: State, reason: &str, now_ns: u64) {
-        let Some(place) = self.vips.iter().position(|vip| vip.members.iter().any(|member| member.id == id)) else {
+        let Some(place) = self
+            .vips
+            .iter()
+            .position(|vip| vip.members.iter().any(|member| member.id == id))
+        else {
             return;
         };
         let vip = &mut self.vips[place];
@@ -387,8 +442,12 @@ impl Steering {
         };
         match state {
             State::Up => tracing::info!(vip = name, backend = %member.address, reason, "backend is up"),
-            State::SoftDown => tracing::warn!(vip = name, backend = %member.address, reason, "backend is down: new flows go elsewhere, established ones stay"),
-            State::HardDown => tracing::warn!(vip = name, backend = %member.address, reason, "backend is silent: its flows are given up"),
+            State::SoftDown => {
+                tracing::warn!(vip = name, backend = %member.address, reason, "backend is down: new flows go elsewhere, established ones stay")
+            }
+            State::HardDown => {
+                tracing::warn!(vip = name, backend = %member.address, reason, "backend is silent: its flows are given up")
+            }
             State::Unknown => (),
         }
         member.health = state;
@@ -401,7 +460,11 @@ impl Steering {
         for place in 0..self.vips.len() {
             let name = self.vips[place].config.name.clone();
             let ingress = self.ingress;
-            let Some(member) = self.vips[place].members.iter_mut().find(|member| member.address == address) else {
+            let Some(member) = self.vips[place]
+                .members
+                .iter_mut()
+                .find(|member| member.address == address)
+            else {
                 continue;
             };
             if !member.resolve(state) {
@@ -412,7 +475,12 @@ impl Steering {
                 (Some(hop), _) => {
                     tracing::info!(vip = name, backend = %address, next_hop = ?hop, "next hop");
                     self.allow_egress(&member);
-                    self.plane.set_next_hop(member.id, hop.destination_mac, hop.source_mac, egress(*hop, ingress));
+                    self.plane.set_next_hop(
+                        member.id,
+                        hop.destination_mac,
+                        hop.source_mac,
+                        egress(*hop, ingress),
+                    );
                 }
                 (None, trouble) => {
                     tracing::warn!(vip = name, backend = %address, trouble, "no next hop");
@@ -424,7 +492,13 @@ impl Steering {
     }
 
     /// Drains a backend of a VIP, or ends that.
-    pub(super) fn drain(&mut self, vip: &str, backend: IpAddr, drained: bool, now_ns: u64) -> Result<(), Refusal> {
+    pub(super) fn drain(
+        &mut self,
+        vip: &str,
+        backend: IpAddr,
+        drained: bool,
+        now_ns: u64,
+    ) -> Result<(), Refusal> {
         let place = self
             .vips
             .iter()
@@ -435,7 +509,10 @@ impl Steering {
             .members
             .iter_mut()
             .find(|member| member.address == backend && !member.removed)
-            .ok_or_else(|| Refusal::NoBackend { vip: vip.to_owned(), backend })?;
+            .ok_or_else(|| Refusal::NoBackend {
+                vip: vip.to_owned(),
+                backend,
+            })?;
         if member.drained != drained {
             tracing::info!(vip, %backend, drained, "an operator changed the backend");
             member.drained = drained;
@@ -454,7 +531,9 @@ impl Steering {
             let overdue: Vec<Id> = self.vips[place]
                 .members
                 .iter()
-                .filter(|member| member.deadline_ns != 0 && member.deadline_ns <= now_ns && !member.is_wanted())
+                .filter(|member| {
+                    member.deadline_ns != 0 && member.deadline_ns <= now_ns && !member.is_wanted()
+                })
                 .map(|member| member.id)
                 .collect();
             for id in overdue {
@@ -469,7 +548,18 @@ impl Steering {
     /// A drained member's time is over: the flows that it still has are cut off.
     fn cut(&mut self, place: usize, id: Id, now_ns: u64) {
         let vip = &mut self.vips[place];
-        let heirs: Vec<Id> = vip.table.slots().iter().map(|held| if held.slot.current == id { 0 } else { held.slot.current }).collect();
+        let heirs: Vec<Id> = vip
+            .table
+            .slots()
+            .iter()
+            .map(|held| {
+                if held.slot.current == id {
+                    0
+                } else {
+                    held.slot.current
+                }
+            })
+            .collect();
         vip.table.leave(id, &heirs, now_ns);
         let name = vip.config.name.clone();
         if let Some(member) = vip.member_mut(id) {
@@ -502,13 +592,18 @@ impl Steering {
 
     /// All backends' addresses.
     pub(super) fn backends(&self) -> BTreeSet<IpAddr> {
-        self.vips.iter().flat_map(|vip| vip.members.iter().map(|member| member.address)).collect()
+        self.vips
+            .iter()
+            .flat_map(|vip| vip.members.iter().map(|member| member.address))
+            .collect()
     }
 }
 
 /// When a drain that begins now ends by force.
 fn deadline(config: &config::Vip, now_ns: u64) -> u64 {
-    config.drain_timeout.map_or(0, |timeout| now_ns.saturating_add(timeout.as_nanos() as u64).max(1))
+    config.drain_timeout.map_or(0, |timeout| {
+        now_ns.saturating_add(timeout.as_nanos() as u64).max(1)
+    })
 }
 
 /// A VIP's entry in the data plane's table.
@@ -518,9 +613,17 @@ fn entry(vip: &Vip) -> Entry {
         Protocol::Udp => 17,
     };
     Entry {
-        key: VipKey::service(Address::from(vip.config.address), vip.config.port.to_be(), protocol),
+        key: VipKey::service(
+            Address::from(vip.config.address),
+            vip.config.port.to_be(),
+            protocol,
+        ),
         id: vip.id,
-        flags: if vip.config.unserved == Unserved::Reset { VIP_RESET } else { 0 },
+        flags: if vip.config.unserved == Unserved::Reset {
+            VIP_RESET
+        } else {
+            0
+        },
         slot_base: vip.base,
         slot_mask: vip.config.slots - 1,
         note_lifetime: note_lifetime(vip.idle_ns()),

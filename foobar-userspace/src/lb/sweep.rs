@@ -41,21 +41,33 @@ impl Steering {
     pub(super) fn sweep(&mut self, now_ns: u64) -> io::Result<()> {
         let now = ticks(now_ns);
         let seed = self.seed;
-        let mut swept: Vec<Swept> = self.vips.iter().map(|vip| Swept {
-            id: vip.id,
-            base: vip.base,
-            mask: vip.config.slots - 1,
-            lifetime: note_lifetime(vip.idle_ns()),
-            slots: vip
-                .table
-                .slots()
-                .iter()
-                .map(|held| (held.slot.current, held.slot.phase() == Phase::Settled, false))
-                .collect(),
-            ready: vip.table.may_settle(now_ns),
-        }).collect();
-        let by_id: BTreeMap<u32, usize> = swept.iter().enumerate().map(|(place, vip)| (vip.id, place)).collect();
-        let gone: HashSet<Id> = self.pool.retired().filter(|&id| self.plane.target(id).flags & TARGET_GONE != 0).collect();
+        let mut swept: Vec<Swept> = self
+            .vips
+            .iter()
+            .map(|vip| Swept {
+                id: vip.id,
+                base: vip.base,
+                mask: vip.config.slots - 1,
+                lifetime: note_lifetime(vip.idle_ns()),
+                slots: vip
+                    .table
+                    .slots()
+                    .iter()
+                    .map(|held| (held.slot.current, held.slot.phase() == Phase::Settled, false))
+                    .collect(),
+                ready: vip.table.may_settle(now_ns),
+            })
+            .collect();
+        let by_id: BTreeMap<u32, usize> = swept
+            .iter()
+            .enumerate()
+            .map(|(place, vip)| (vip.id, place))
+            .collect();
+        let gone: HashSet<Id> = self
+            .pool
+            .retired()
+            .filter(|&id| self.plane.target(id).flags & TARGET_GONE != 0)
+            .collect();
         let crowded = self.notes as u64 * 2 > u64::from(self.plane.note_capacity());
         let mut named: HashSet<Id> = HashSet::new();
 
@@ -67,7 +79,12 @@ impl Steering {
                     };
                     let ports = ports_be(key.source_port_be, key.destination_port_be);
                     let hash = flow_hash(seed, key.source.words(), ports);
-                    (place, hash as u32 & swept[place].mask, note.member, age(now, note.used))
+                    (
+                        place,
+                        hash as u32 & swept[place].mask,
+                        note.member,
+                        age(now, note.used),
+                    )
                 }
                 NoteEntry::Pending(note) => {
                     let Some(place) = swept
@@ -76,7 +93,12 @@ impl Steering {
                     else {
                         return Sweep::Delete;
                     };
-                    (place, note.slot() - swept[place].base, note.member(), note.age(now))
+                    (
+                        place,
+                        note.slot() - swept[place].base,
+                        note.member(),
+                        note.age(now),
+                    )
                 }
             };
             let vip = &mut swept[place];
@@ -87,7 +109,12 @@ impl Steering {
             }
             if idle > vip.lifetime {
                 // Stale notes go with their slot's settling, unless room is short.
-                return if crowded || matches!(entry, NoteEntry::Pending(_)) { Sweep::Delete } else { named.insert(member); Sweep::Keep };
+                return if crowded || matches!(entry, NoteEntry::Pending(_)) {
+                    Sweep::Delete
+                } else {
+                    named.insert(member);
+                    Sweep::Keep
+                };
             }
             named.insert(member);
             if member != *current {
