@@ -3,15 +3,16 @@
 //! Nobody sends it new connections any more when this begins. What it still serves is counted on the
 //! server itself: replies go straight to the client, so that only it knows.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 
 use super::configs::APP_PORT;
 use super::processes::{self, Process};
 use super::state::State;
 use super::topology::{Host, Run, Segment};
-use super::{network, roles};
+use super::{lb_status, network, readiness, roles};
 use crate::exec;
 
 const PAUSE: Duration = Duration::from_millis(200);
@@ -25,16 +26,24 @@ pub(crate) fn retire(state: &mut State, host: Host, limit: Duration) -> Result<(
         limit.as_secs()
     );
     let start = Instant::now();
+    let in_time = || start.elapsed() < limit;
+    while let Err(reason) = receives_nothing_new(state, host) {
+        if !in_time() {
+            println!("  {host:<7} is still in use: {reason:#}");
+            break;
+        }
+        thread::sleep(PAUSE);
+    }
     loop {
         let open = connections(&state.run, host)?;
         if open == 0 {
             break;
         }
-        if start.elapsed() > limit {
-            println!("  {host:<7} still has {open} connections; they end now");
+        if !in_time() {
+            println!("  {host:<7} still has {open} connections, which end now");
             break;
         }
-        std::thread::sleep(PAUSE);
+        thread::sleep(PAUSE);
     }
     let name = host.to_string();
     let leaving: Vec<Process> = state.of(host).cloned().collect();
@@ -43,6 +52,31 @@ pub(crate) fn retire(state: &mut State, host: Host, limit: Duration) -> Result<(
     state.processes.retain(|process| process.host != name);
     println!("  {host:<7} gone after {:.1} s", start.elapsed().as_secs_f32());
     state.save()
+}
+
+/// Nothing if the tier in front has taken the host off its list, else who hasn't. A dead one does not count.
+fn receives_nothing_new(state: &State, host: Host) -> Result<()> {
+    let runs = |front: &Host| state.of(*front).any(Process::is_alive);
+    match host {
+        Host::Web(_) => {
+            let backend = roles::address(host, Segment::Edge)?.into();
+            for lb in [Host::Lb(1), Host::Lb(2)].iter().filter(|lb| runs(lb)) {
+                lb_status::sends_nothing_new(&state.run, *lb, backend)
+                    .with_context(|| format!("{lb} has not taken it out"))?;
+            }
+        }
+        Host::App(_) => {
+            let upstream = format!("\"{}:{APP_PORT}\"", roles::address(host, Segment::App)?);
+            for web in state.shape.webs().filter(runs) {
+                ensure!(
+                    !readiness::web_health(&state.run, web)?.contains(&upstream),
+                    "{web} has not taken it out"
+                );
+            }
+        }
+        Host::Client | Host::Dns | Host::Lb(_) | Host::Db => {}
+    }
+    Ok(())
 }
 
 /// The established connections of the host's service that are not health checks.

@@ -63,6 +63,27 @@ fn web(run: &Run, host: Host) -> Result<()> {
     )
 }
 
+/// What a web server says of the app servers that it knows, as JSON; also when none can be reached.
+pub(crate) fn web_health(run: &Run, host: Host) -> Result<String> {
+    let resolve = format!("{SITE}:443:{}", roles::address(host, Segment::Edge)?);
+    let url = format!("https://{SITE}/healthz");
+    exec::output(
+        network::in_namespace(&run.namespace(host))
+            .args([
+                "curl",
+                "--silent",
+                "--show-error",
+                "--max-time",
+                "2",
+                "--resolve",
+                &resolve,
+                "--cacert",
+            ])
+            .arg(certificates::authority(run))
+            .arg(&url),
+    )
+}
+
 /// The whole path, through each VIP.
 fn site(run: &Run) -> Result<()> {
     for vip in VIPS {
