@@ -4,10 +4,14 @@ mod build;
 mod compiler;
 mod ebpf;
 mod exec;
+mod lab;
 mod setup;
 mod workspace;
 
+use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -29,6 +33,57 @@ enum Command {
     },
     /// Build everything: the eBPF programs, and the foobar binary with them embedded
     Build,
+    /// Start the lab, or bring a running one to other numbers; returns when everything is healthy
+    Up {
+        /// Web servers (1 to 9; two in a new lab)
+        #[arg(long)]
+        web: Option<u8>,
+        /// App servers (1 to 9; two in a new lab)
+        #[arg(long)]
+        app: Option<u8>,
+        /// Open the site on this machine's loopback, for instance 127.0.0.1:8443
+        #[arg(long, value_name = "ADDR:PORT")]
+        publish: Option<SocketAddr>,
+        /// How many seconds a server that leaves may keep its connections
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        drain: u64,
+        #[command(flatten)]
+        lab: LabName,
+    },
+    /// Stop the lab; nothing is left of it
+    Down {
+        #[command(flatten)]
+        lab: LabName,
+    },
+    /// Say what runs in the lab and what has died; exit code 1 if something has, or there is no lab
+    Status {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        lab: LabName,
+    },
+    /// Run a command on a lab host, with the lab's names and certificate authority
+    Exec {
+        #[command(flatten)]
+        lab: LabName,
+        /// client, dns1, lb1, lb2, web1.., app1.., db1
+        host: lab::Host,
+        /// The command and its words
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Relay one address into the lab (what `up --publish` starts)
+    #[command(hide = true)]
+    Relay(lab::publish::RelayArgs),
+}
+
+/// Which lab
+#[derive(Debug, clap::Args)]
+struct LabName {
+    /// The lab's name: several can run side by side
+    #[arg(long, value_name = "RUN", default_value = lab::DEFAULT_RUN)]
+    name: lab::Run,
 }
 
 impl Command {
@@ -49,6 +104,25 @@ impl Command {
                 })?;
             }
             Self::Build => build::build()?,
+            Self::Up {
+                web,
+                app,
+                publish,
+                drain,
+                lab,
+            } => {
+                lab::up(&lab::Request {
+                    run: lab.name,
+                    web,
+                    app,
+                    publish,
+                    drain: Duration::from_secs(drain),
+                })?;
+            }
+            Self::Down { lab } => lab::down(&lab.name)?,
+            Self::Status { json, lab } => return lab::status(&lab.name, json),
+            Self::Exec { lab, host, command } => lab::enter(&lab.name, host, &command)?,
+            Self::Relay(args) => lab::publish::relay(&args)?,
         }
         Ok(ExitCode::SUCCESS)
     }

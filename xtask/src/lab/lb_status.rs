@@ -1,0 +1,127 @@
+//! What a balancer says of its backends: `foobar status --json`, read for what the lab waits for.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use super::network;
+use super::topology::{Host, Run};
+use crate::{exec, workspace};
+
+/// The part of the status that matters here.
+#[derive(Debug, Deserialize)]
+struct Status {
+    vips: Vec<Vip>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Vip {
+    name: String,
+    backends: Vec<Backend>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Backend {
+    address: IpAddr,
+    /// `up`, `soft_down`, `hard_down` or `unknown`.
+    state: String,
+    /// Not in the configuration any more, and kept for its flows.
+    removed: bool,
+    /// Slots whose new flows it gets.
+    slots: usize,
+}
+
+/// A balancer's admin socket.
+pub(crate) fn socket(run: &Run, host: Host) -> PathBuf {
+    run.directory().join(format!("{host}.sock"))
+}
+
+/// Nothing if the balancer runs and all backends of all its VIPs are up, else which one isn't.
+pub(crate) fn all_up(run: &Run, host: Host) -> Result<()> {
+    judge(&ask(run, host)?)
+}
+
+/// Nothing if the balancer gives this backend no new flows, else for which VIP it does.
+pub(crate) fn sends_nothing_new(run: &Run, host: Host, backend: IpAddr) -> Result<()> {
+    judge_leaving(&ask(run, host)?, backend)
+}
+
+fn ask(run: &Run, host: Host) -> Result<Status> {
+    let mut command = network::in_namespace(&run.namespace(host));
+    command
+        .arg(workspace::foobar_binary())
+        .args(["status", "--json", "--socket"])
+        .arg(socket(run, host));
+    parse(&exec::output(&mut command)?)
+}
+
+fn parse(json: &str) -> Result<Status> {
+    serde_json::from_str(json).context("the balancer's status is not as expected")
+}
+
+fn judge(status: &Status) -> Result<()> {
+    for vip in &status.vips {
+        if vip.backends.is_empty() {
+            bail!("{} has no backends", vip.name);
+        }
+        for backend in vip.backends.iter().filter(|backend| !backend.removed) {
+            if backend.state != "up" {
+                bail!("{} is {} for {}", backend.address, backend.state, vip.name);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn judge_leaving(status: &Status, backend: IpAddr) -> Result<()> {
+    for vip in &status.vips {
+        let left = vip
+            .backends
+            .iter()
+            .find(|b| b.address == backend && (!b.removed || b.slots > 0));
+        if let Some(left) = left {
+            bail!("{backend} still has {} slots of {}", left.slots, vip.name);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(state: &str, removed: bool, slots: usize) -> Status {
+        let backend = format!(
+            r#"{{"address":"192.0.2.21","state":"{state}","removed":{removed},"slots":{slots},"weight":100}}"#
+        );
+        parse(&format!(
+            r#"{{"version":"1","vips":[{{"name":"a","backends":[{backend}]}}]}}"#
+        ))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_backend_that_is_not_up_is_named() {
+        assert!(judge(&status("up", false, 9)).is_ok());
+        let error = judge(&status("unknown", false, 9)).unwrap_err().to_string();
+        assert_eq!(error, "192.0.2.21 is unknown for a");
+        assert!(
+            judge(&status("hard_down", true, 0)).is_ok(),
+            "one that leaves need not be up"
+        );
+    }
+
+    #[test]
+    fn a_backend_has_left_when_it_has_no_slots() {
+        let backend = IpAddr::from([192, 0, 2, 21]);
+        assert!(
+            judge_leaving(&status("up", false, 0), backend).is_err(),
+            "not reloaded yet"
+        );
+        assert!(judge_leaving(&status("up", true, 3), backend).is_err());
+        assert!(judge_leaving(&status("up", true, 0), backend).is_ok());
+        assert!(judge_leaving(&status("up", false, 3), IpAddr::from([192, 0, 2, 22])).is_ok());
+    }
+}
