@@ -1,1 +1,11 @@
 //! Harness of the tests against the real program and the real lab.
+//!
+//! A test sets up a [`world::World`] of network namespaces, lets [`streams`] run through it, does one thing
+//! to the balancer ([`lb`]), and asserts what the streams' two ends saw. Everything that a world makes bears
+//! its owner's process id, goes when the world is dropped, and is swept by the next run if it could not be.
+
+pub mod netns;
+pub mod pattern;
+pub mod process;
+pub mod streams;
+pub mod world;
