@@ -1,1 +1,26 @@
-//! x
+//! foobar's data plane: what the eBPF programs share.
+//!
+//! A packet's path is a chain of functions that each return `Result<Action, Refusal>`; the program's entry
+//! point turns the end of it into a verdict and a counter, in one exhaustive match. `packet` knows headers
+//! and bounds, `steer` knows which target a flow belongs to, `forward` knows how a frame gets there (or is
+//! answered). The crate compiles on the host too, for lints and unit tests; its maps do nothing there.
+#![cfg_attr(target_arch = "bpf", no_std)]
+
+pub mod forward;
+pub mod maps;
+pub mod outcome;
+pub mod packet;
+pub mod path;
+pub mod steer;
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The license that the kernel asks for: some helpers are for GPL-compatible programs only.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";

@@ -22,7 +22,9 @@ impl LogArgs {
             eprintln!("foobar: --log {:?}: {error}; logging at info", self.log);
             EnvFilter::new("info")
         });
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr);
         let installed = if self.log_json {
             builder.json().try_init()
         } else {

@@ -1,0 +1,119 @@
+//! The data plane's counters, per CPU: what became of every packet that did not simply go to a target.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident => $field:ident,)+) => {
+        /// A counter's place in [`Counters`].
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Counter {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Counter {
+            /// All of them, in the order of their places.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The field's name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => stringify!($field),)+
+                }
+            }
+        }
+
+        /// The only element of the per-CPU array of counters.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $field: u64,)+
+        }
+
+        impl Counters {
+            /// A counter's value.
+            pub const fn get(&self, counter: Counter) -> u64 {
+                match counter {
+                    $(Counter::$variant => self.$field,)+
+                }
+            }
+
+            /// Adds another CPU's counters to these.
+            pub const fn add(&mut self, other: &Self) {
+                $(self.$field = self.$field.wrapping_add(other.$field);)+
+            }
+        }
+    };
+}
+
+counters! {
+    /// Not for a VIP: to the kernel, untouched.
+    PassNotVip => pass_not_vip,
+    /// Answered: an ARP request for an owned VIP.
+    AnswerArp => answer_arp,
+    /// Answered: a ping to an owned VIP.
+    AnswerEcho => answer_echo,
+    /// Answered: a TCP segment that nobody can own, with RST.
+    AnswerReset => answer_reset,
+    /// Steered by a slot that is open.
+    SlotOpen => slot_open,
+    /// Steered by a slot that is moving.
+    SlotMoving => slot_moving,
+    /// Steered by a slot that has moved.
+    SlotMoved => slot_moved,
+    /// A note was followed.
+    NoteFollowed => note_followed,
+    /// A first note was written.
+    NotePending => note_pending,
+    /// A pending note of another flow had to go for it.
+    NotePendingEvicted => note_pending_evicted,
+    /// A pending note was promoted.
+    NotePromoted => note_promoted,
+    /// A SYN took a noted tuple to another member.
+    NoteOverwritten => note_overwritten,
+    /// A note found no room.
+    NoteFull => note_full,
+    /// Dropped: shorter than its headers say.
+    DropTruncated => drop_truncated,
+    /// Dropped: a header whose fields contradict each other.
+    DropMalformed => drop_malformed,
+    /// Dropped: a fragment.
+    DropFragment => drop_fragment,
+    /// Dropped: for a VIP, but the frame is for another host's MAC.
+    DropForeignMac => drop_foreign_mac,
+    /// Dropped: a VIP frame from a balancer's MAC.
+    DropLoop => drop_loop,
+    /// Dropped: no service of the VIP takes the protocol or port.
+    DropNoService => drop_no_service,
+    /// Dropped: ARP or ping for a VIP that another balancer owns.
+    DropNotOwner => drop_not_owner,
+    /// Dropped: the VIP has no member.
+    DropNoMember => drop_no_member,
+    /// Dropped: the target's next hop is not known.
+    DropNoNextHop => drop_no_next_hop,
+    /// Dropped: the interface that leads to the target cannot be reached by XDP.
+    DropRedirect => drop_redirect,
+    /// Dropped: ICMP to a VIP that is neither echo nor known.
+    DropIcmp => drop_icmp,
+    /// Dropped: somebody else claims a VIP by ARP.
+    DropArpConflict => drop_arp_conflict,
+    /// Dropped: a map is not as the program knows it.
+    DropInternal => drop_internal,
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+
+    #[test]
+    fn a_counters_place_is_its_fields_place() {
+        for (place, &counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(counter as usize, place);
+            let mut words = [0u64; size_of::<Counters>() / 8];
+            words[place] = 7;
+            // SAFETY: `Counters` is plain u64s, `repr(C)`, and of the same size.
+            let counters: Counters = unsafe { core::mem::transmute(words) };
+            assert_eq!(counters.get(counter), 7, "{}", counter.name());
+        }
+        assert_eq!(Counter::ALL.len() * 8, size_of::<Counters>());
+    }
+}

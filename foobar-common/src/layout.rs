@@ -1,0 +1,84 @@
+//! The layout of everything that is pinned: asserted, and hashed into the pin directory's name.
+
+use core::mem::{align_of, offset_of, size_of};
+
+use crate::address::Address;
+use crate::counters::Counters;
+use crate::note::{FlowKey, Note, PENDING_WAYS, PendingSet};
+use crate::settings::Settings;
+use crate::slot::{ColdSlot, HotSlots, Slot};
+use crate::target::{Target, TargetCounters};
+use crate::vip::{Lease, VIP_TABLE_ENTRIES, Vip, VipKey};
+
+/// Raised by hand where the meaning of a field changes and its place doesn't.
+pub const VERSION: u64 = 1;
+
+const fn mix(hash: u64, value: usize) -> u64 {
+    (hash ^ value as u64).wrapping_mul(0x0000_0100_0000_01b3)
+}
+
+const fn fold(values: &[usize]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325 ^ VERSION;
+    let mut i = 0;
+    while i < values.len() {
+        hash = mix(hash, values[i]);
+        i += 1;
+    }
+    hash
+}
+
+/// A number that differs between any two layouts.
+pub const HASH: u64 = fold(&[
+    size_of::<Address>(),
+    size_of::<VipKey>(),
+    size_of::<Vip>(),
+    offset_of!(Vip, id),
+    offset_of!(Vip, flags),
+    offset_of!(Vip, slot_base),
+    offset_of!(Vip, slot_mask),
+    offset_of!(Vip, note_lifetime),
+    VIP_TABLE_ENTRIES as usize,
+    size_of::<Lease>(),
+    size_of::<Slot>(),
+    size_of::<ColdSlot>(),
+    offset_of!(ColdSlot, since_ns),
+    size_of::<HotSlots>(),
+    size_of::<Target>(),
+    offset_of!(Target, ifindex),
+    offset_of!(Target, flags),
+    offset_of!(Target, weight),
+    offset_of!(Target, vip),
+    offset_of!(Target, address),
+    offset_of!(Target, incarnation),
+    offset_of!(Target, deadline_ns),
+    size_of::<TargetCounters>(),
+    size_of::<FlowKey>(),
+    size_of::<Note>(),
+    offset_of!(Note, used),
+    size_of::<PendingSet>(),
+    PENDING_WAYS,
+    size_of::<Settings>(),
+    offset_of!(Settings, own_mac),
+    offset_of!(Settings, peer_macs),
+    size_of::<Counters>(),
+]);
+
+const _: () = assert!(
+    cfg!(target_endian = "little"),
+    "packed words are little endian: the BPF target is bpfel"
+);
+
+const _: () = {
+    assert!(size_of::<Address>() == 16 && align_of::<Address>() == 8);
+    assert!(size_of::<VipKey>() == 24);
+    assert!(size_of::<Vip>() == 64 && offset_of!(Vip, id) == 24);
+    assert!(size_of::<Lease>() == 8);
+    assert!(size_of::<Slot>() == 8 && size_of::<ColdSlot>() == 16 && size_of::<HotSlots>() == 8);
+    assert!(
+        size_of::<Target>() == 64 && offset_of!(Target, ifindex) == 12 && offset_of!(Target, address) == 24
+    );
+    assert!(size_of::<TargetCounters>() == 24);
+    assert!(size_of::<FlowKey>() == 24 && size_of::<Note>() == 16);
+    assert!(size_of::<PendingSet>() == 64);
+    assert!(size_of::<Settings>() == 128 && offset_of!(Settings, own_mac) == 40);
+};

@@ -1,0 +1,149 @@
+//! Notes: which member a flow in an unsettled slot belongs to.
+//!
+//! A flow's first note is *pending*: an entry in a set-associative array, which a flood can only churn. The
+//! flow's next packet that opens nothing promotes it into the map of notes. That map is a plain hash map
+//! without eviction: where it is full a flow stays un-noted and is counted, and no noted flow loses its note.
+
+use crate::address::Address;
+use crate::slot::{MAX_MEMBER, Member};
+use crate::time::{TICK_SHIFT, Ticks};
+
+/// The key of a note: a flow of one VIP.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// The client's address.
+    pub source: Address,
+    /// The client's port, network byte order.
+    pub source_port_be: u16,
+    /// The VIP's port, network byte order.
+    pub destination_port_be: u16,
+    /// The VIP's id.
+    pub vip: u32,
+}
+
+/// The note was written by a SYN over an older one and not confirmed yet: followed always.
+pub const NOTE_PENDING: u16 = 1 << 0;
+/// A FIN or RST from the client was seen: a SYN may take the tuple to another member.
+pub const NOTE_ENDED: u16 = 1 << 1;
+
+/// A note: an element of the map of notes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// Whose the flow is.
+    pub member: Member,
+    /// `NOTE_*` bits.
+    pub flags: u16,
+    /// When a packet last followed the note.
+    pub used: Ticks,
+    /// The last use that peers know of.
+    pub shared: Ticks,
+    /// Unused.
+    pub reserved: u32,
+}
+
+/// Pending notes in a set: a cache line.
+pub const PENDING_WAYS: usize = 8;
+
+/// An element of the array of pending notes: [`PendingNote`]s as words, 0 where there is none.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PendingSet {
+    /// The set's entries.
+    pub words: [u64; PENDING_WAYS],
+}
+
+/// Slots that a pending note can tell apart, and with it the most that the slot array can have.
+pub const MAX_SLOTS: u32 = 1 << 24;
+
+/// Ticks in a unit of a pending note's time, as a shift: 2^30 ns, about 1.07 s.
+pub const PENDING_TIME_SHIFT: u32 = 30 - TICK_SHIFT;
+
+const FINGERPRINT_BITS: u32 = 13;
+const TIME_MASK: u64 = 0xfff;
+
+/// A flow's first note, packed into a word: member 15 bits, time 12, fingerprint 13, slot 24.
+///
+/// The flow is told by its slot, its set and 13 more bits of its hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingNote(pub u64);
+
+impl PendingNote {
+    /// The note of the flow with this `slot` (index in the slot array) and flow hash.
+    #[inline(always)]
+    pub const fn new(slot: u32, hash: u64, member: Member, now: Ticks) -> Self {
+        Self(Self::identity(slot, hash) | Self::time(now) << 15 | (member & MAX_MEMBER) as u64)
+    }
+
+    /// The bits that tell the flow, in their place.
+    #[inline(always)]
+    pub const fn identity(slot: u32, hash: u64) -> u64 {
+        ((slot & (MAX_SLOTS - 1)) as u64) << 40 | (hash >> (64 - FINGERPRINT_BITS)) << 27
+    }
+
+    #[inline(always)]
+    const fn time(now: Ticks) -> u64 {
+        (now >> PENDING_TIME_SHIFT) as u64 & TIME_MASK
+    }
+
+    /// Whether the note is the one of the flow with this identity.
+    #[inline(always)]
+    pub const fn is_of(self, identity: u64) -> bool {
+        self.0 >> 27 == identity >> 27 && self.0 != 0
+    }
+
+    /// Whose the flow is.
+    #[inline(always)]
+    pub const fn member(self) -> Member {
+        self.0 as u16 & MAX_MEMBER
+    }
+
+    /// The flow's slot, as index in the slot array.
+    #[inline(always)]
+    pub const fn slot(self) -> u32 {
+        (self.0 >> 40) as u32
+    }
+
+    /// How long ago the note was used, in ticks, a unit of 2^[`PENDING_TIME_SHIFT`] too short at most.
+    #[inline(always)]
+    pub const fn age(self, now: Ticks) -> u32 {
+        let units = Self::time(now).wrapping_sub(self.0 >> 15) & TIME_MASK;
+        if units > TIME_MASK - 16 {
+            return 0; // a moment of the near future: another CPU's clock
+        }
+        (units.saturating_sub(1) as u32) << PENDING_TIME_SHIFT
+    }
+}
+
+/// The set that a flow's pending note belongs to, of `sets` (a power of two).
+#[inline(always)]
+pub const fn pending_set(hash: u64, sets_mask: u32) -> u32 {
+    (hash >> 28) as u32 & sets_mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pending_note_gives_back_what_went_in() {
+        let hash = 0xdead_beef_0bad_cafe;
+        let note = PendingNote::new(0x00ab_cdef, hash, 0x7abc, 5 << PENDING_TIME_SHIFT);
+        assert_eq!(note.slot(), 0x00ab_cdef);
+        assert_eq!(note.member(), 0x7abc);
+        assert!(note.is_of(PendingNote::identity(0x00ab_cdef, hash)));
+        assert!(!note.is_of(PendingNote::identity(0x00ab_cdee, hash)));
+        assert!(!note.is_of(PendingNote::identity(0x00ab_cdef, !hash)));
+        assert!(!PendingNote(0).is_of(PendingNote::identity(0, 0)));
+        assert_eq!(note.age(5 << PENDING_TIME_SHIFT), 0);
+        assert_eq!(note.age(9 << PENDING_TIME_SHIFT), 3 << PENDING_TIME_SHIFT);
+        assert_eq!(note.age(4 << PENDING_TIME_SHIFT), 0);
+    }
+
+    #[test]
+    fn a_pending_notes_time_wraps() {
+        let note = PendingNote::new(1, 0, 1, 4095 << PENDING_TIME_SHIFT);
+        assert_eq!(note.age(4099 << PENDING_TIME_SHIFT), 3 << PENDING_TIME_SHIFT);
+    }
+}

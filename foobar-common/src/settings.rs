@@ -1,0 +1,34 @@
+//! What the data plane has to know besides its tables: one element, pinned with the other maps.
+
+/// Peers whose MAC addresses can be named.
+pub const MAX_PEERS: usize = 8;
+
+/// A MAC address as the low 48 bits of a word whose bytes are in memory order.
+pub const MAC_MASK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+
+/// The only element of the settings array.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The secret seed of the flow hash, the same on every balancer of a cluster.
+    pub flow_seed: [u64; 2],
+    /// The seed of each half of the VIP table.
+    pub vip_seed: [u64; 2],
+    /// The half of the VIP table that is in force: 0 or 1.
+    pub active_half: u32,
+    /// How many of `peer_macs` are set.
+    pub peers: u32,
+    /// The interface's own MAC address, as [`mac_word`] packs it.
+    pub own_mac: u64,
+    /// MAC addresses of the other balancers: a VIP frame from one of them is a loop.
+    pub peer_macs: [u64; MAX_PEERS],
+    /// Number of sets of pending notes, less one.
+    pub pending_mask: u32,
+    /// Unused.
+    pub reserved: [u32; 3],
+}
+
+/// A MAC address as [`Settings`] holds it.
+pub const fn mac_word(mac: [u8; 6]) -> u64 {
+    u64::from_ne_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], 0, 0])
+}

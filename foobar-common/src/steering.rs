@@ -1,0 +1,265 @@
+//! The rule by which a packet of an unsettled slot is steered: pure, the same code in the data plane and in
+//! the daemon's simulation. (A settled slot needs no rule: its packets go to `current`.)
+
+use crate::slot::{Member, NONE, Phase, Slot};
+
+/// What a packet says about its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// TCP: SYN without ACK, RST or FIN: a new connection, or its SYN once more.
+    Open,
+    /// TCP: belongs to a connection.
+    Data,
+    /// TCP: FIN or RST.
+    End,
+    /// UDP: may open a flow or belong to one.
+    Datagram,
+}
+
+impl Segment {
+    /// The segment that TCP flags (the header's 14th byte, RFC 9293 section 3.1) stand for.
+    #[inline(always)]
+    pub const fn of_tcp_flags(flags: u8) -> Self {
+        const FIN: u8 = 1;
+        const SYN: u8 = 2;
+        const RST: u8 = 4;
+        const ACK: u8 = 16;
+        if flags & (FIN | RST) != 0 {
+            Self::End
+        } else if flags & (SYN | ACK) == SYN {
+            Self::Open
+        } else {
+            Self::Data
+        }
+    }
+}
+
+/// What is noted about a packet's flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing.
+    Nothing,
+    /// A note that doesn't count any more: idle for too long, or its member is gone.
+    Stale,
+    /// A note that its flow has not confirmed yet: followed always.
+    Pending(Member),
+    /// A note.
+    Noted(Member),
+    /// A note that a SYN need not follow: its flow was seen to end, or its member is down.
+    Ended(Member),
+}
+
+/// What becomes of the flow's note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Nothing.
+    Keep,
+    /// A pending note is written; there is none.
+    Write,
+    /// The note that there is now names the member, pending.
+    Overwrite,
+    /// The note is used: renewed, and promoted where it is pending.
+    Use,
+    /// The note is used by a SYN: renewed, not promoted.
+    Renew,
+    /// The note is used, and its flow ends.
+    End,
+}
+
+/// Where a packet goes, and what is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The member that gets the packet; [`NONE`] where the VIP has none.
+    pub member: Member,
+    /// What becomes of the flow's note.
+    pub record: Record,
+}
+
+impl Decision {
+    #[inline(always)]
+    const fn new(member: Member, record: Record) -> Self {
+        Self { member, record }
+    }
+}
+
+/// Steers a packet of a slot that is not settled.
+///
+/// `is_down` tells whether a member is down (its check fails, or it is silent); it is asked at most once, and
+/// for datagrams only.
+#[inline(always)]
+pub fn decide(slot: Slot, segment: Segment, known: Known, is_down: impl FnOnce(Member) -> bool) -> Decision {
+    let phase = slot.phase();
+    if matches!(phase, Phase::Settled) {
+        return Decision::new(slot.current, Record::Keep);
+    }
+    match (segment, known) {
+        (Segment::Open, Known::Pending(member) | Known::Noted(member)) => {
+            Decision::new(member, Record::Renew)
+        }
+        (Segment::Open, Known::Ended(_) | Known::Stale) => Decision::new(slot.current, Record::Overwrite),
+        (Segment::Open, Known::Nothing) => Decision::new(
+            slot.current,
+            match phase {
+                Phase::Open | Phase::Moving | Phase::Fresh => Record::Write,
+                Phase::Moved | Phase::Settled => Record::Keep,
+            },
+        ),
+        (Segment::End, Known::Pending(member) | Known::Noted(member) | Known::Ended(member)) => {
+            Decision::new(member, Record::End)
+        }
+        (
+            Segment::Data | Segment::Datagram,
+            Known::Pending(member) | Known::Noted(member) | Known::Ended(member),
+        ) => Decision::new(member, Record::Use),
+        (Segment::End, Known::Nothing | Known::Stale) => Decision::new(
+            if matches!(phase, Phase::Moving) {
+                slot.unnoted_owner()
+            } else {
+                slot.current
+            },
+            Record::Keep,
+        ),
+        (Segment::Data, Known::Nothing | Known::Stale) => match phase {
+            Phase::Moving => Decision::new(slot.unnoted_owner(), written(known)),
+            Phase::Open | Phase::Fresh | Phase::Moved | Phase::Settled => {
+                Decision::new(slot.current, Record::Keep)
+            }
+        },
+        (Segment::Datagram, Known::Nothing | Known::Stale) => match phase {
+            Phase::Moving => {
+                let owner = slot.unnoted_owner();
+                let member = if owner != NONE && !is_down(owner) {
+                    owner
+                } else {
+                    slot.current
+                };
+                Decision::new(member, written(known))
+            }
+            Phase::Fresh => Decision::new(slot.current, written(known)),
+            Phase::Open | Phase::Moved | Phase::Settled => Decision::new(slot.current, Record::Keep),
+        },
+    }
+}
+
+/// How a first note is written where there is nothing, or a stale note in its place.
+#[inline(always)]
+const fn written(known: Known) -> Record {
+    match known {
+        Known::Stale => Record::Overwrite,
+        Known::Nothing | Known::Pending(_) | Known::Noted(_) | Known::Ended(_) => Record::Write,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UP: fn(Member) -> bool = |_| false;
+
+    fn slot(phase: Phase) -> Slot {
+        Slot {
+            current: 1,
+            previous: 2,
+            older: 3,
+            phase: phase as u16,
+        }
+    }
+
+    fn steer(phase: Phase, segment: Segment, known: Known) -> (Member, Record) {
+        let decision = decide(slot(phase), segment, known, UP);
+        (decision.member, decision.record)
+    }
+
+    #[test]
+    fn a_settled_slot_looks_at_nothing() {
+        assert_eq!(
+            steer(Phase::Settled, Segment::Data, Known::Noted(9)),
+            (1, Record::Keep)
+        );
+    }
+
+    #[test]
+    fn old_flows_stay_with_the_unnoted_owner_while_moving() {
+        assert_eq!(
+            steer(Phase::Moving, Segment::Data, Known::Nothing),
+            (3, Record::Write)
+        );
+        assert_eq!(
+            steer(Phase::Moving, Segment::End, Known::Nothing),
+            (3, Record::Keep)
+        );
+        for phase in [Phase::Open, Phase::Fresh, Phase::Moved] {
+            assert_eq!(steer(phase, Segment::Data, Known::Nothing), (1, Record::Keep));
+        }
+    }
+
+    #[test]
+    fn new_connections_go_to_current_and_are_noted_until_a_second_after_moving() {
+        for phase in [Phase::Open, Phase::Moving, Phase::Fresh] {
+            assert_eq!(steer(phase, Segment::Open, Known::Nothing), (1, Record::Write));
+        }
+        assert_eq!(
+            steer(Phase::Moved, Segment::Open, Known::Nothing),
+            (1, Record::Keep)
+        );
+    }
+
+    #[test]
+    fn a_syn_on_a_noted_tuple_follows_it_unless_the_old_flow_is_over() {
+        assert_eq!(
+            steer(Phase::Moved, Segment::Open, Known::Pending(9)),
+            (9, Record::Renew)
+        );
+        assert_eq!(
+            steer(Phase::Moved, Segment::Open, Known::Noted(9)),
+            (9, Record::Renew)
+        );
+        assert_eq!(
+            steer(Phase::Moved, Segment::Open, Known::Ended(9)),
+            (1, Record::Overwrite)
+        );
+        assert_eq!(
+            steer(Phase::Moved, Segment::Open, Known::Stale),
+            (1, Record::Overwrite)
+        );
+    }
+
+    #[test]
+    fn notes_are_followed_in_every_unsettled_phase() {
+        for phase in [Phase::Open, Phase::Moving, Phase::Fresh, Phase::Moved] {
+            assert_eq!(steer(phase, Segment::Data, Known::Noted(9)), (9, Record::Use));
+            assert_eq!(steer(phase, Segment::Data, Known::Ended(9)), (9, Record::Use));
+            assert_eq!(steer(phase, Segment::End, Known::Noted(9)), (9, Record::End));
+            assert_eq!(
+                steer(phase, Segment::Datagram, Known::Pending(9)),
+                (9, Record::Use)
+            );
+        }
+    }
+
+    #[test]
+    fn a_member_that_is_down_is_not_the_unnoted_owner_of_datagrams() {
+        let down = |member| member == 3;
+        let decision = decide(slot(Phase::Moving), Segment::Datagram, Known::Nothing, down);
+        assert_eq!((decision.member, decision.record), (1, Record::Write));
+        assert_eq!(
+            steer(Phase::Moving, Segment::Datagram, Known::Nothing),
+            (3, Record::Write)
+        );
+    }
+
+    #[test]
+    fn flags_are_read_as_the_rfc_names_them() {
+        assert_eq!(Segment::of_tcp_flags(0x02), Segment::Open);
+        assert_eq!(Segment::of_tcp_flags(0xc2), Segment::Open, "SYN with ECE and CWR");
+        assert_eq!(
+            Segment::of_tcp_flags(0x12),
+            Segment::Data,
+            "SYN+ACK opens nothing here"
+        );
+        assert_eq!(Segment::of_tcp_flags(0x03), Segment::End, "SYN+FIN opens nothing");
+        assert_eq!(Segment::of_tcp_flags(0x11), Segment::End);
+        assert_eq!(Segment::of_tcp_flags(0x14), Segment::End);
+        assert_eq!(Segment::of_tcp_flags(0x10), Segment::Data);
+    }
+}

@@ -1,0 +1,56 @@
+//! The target: a backend as member of one VIP, and its counters.
+
+use crate::address::Address;
+
+/// The target exists.
+pub const TARGET_USED: u16 = 1 << 0;
+/// Its check fails: it takes no new flows, a SYN on a noted tuple leaves it.
+pub const TARGET_DOWN: u16 = 1 << 1;
+/// It is silent: its notes stop counting.
+pub const TARGET_GONE: u16 = 1 << 2;
+/// The next hop is known; without it packets for the target are dropped and counted.
+pub const TARGET_RESOLVED: u16 = 1 << 3;
+/// An operator drains it.
+pub const TARGET_DRAINED: u16 = 1 << 4;
+/// It is no longer in the configuration, and goes when nothing names it.
+pub const TARGET_REMOVED: u16 = 1 << 5;
+/// A health check has passed or failed often enough to know its state.
+pub const TARGET_JUDGED: u16 = 1 << 6;
+
+/// A backend as member of one VIP: an element of the target array. Index 0 stays unused.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// The MAC address that frames for the backend get.
+    pub destination_mac: [u8; 6],
+    /// The MAC address of the interface they leave by.
+    pub source_mac: [u8; 6],
+    /// The interface they leave by; 0: the one they came in by.
+    pub ifindex: u32,
+    /// `TARGET_*` bits.
+    pub flags: u16,
+    /// Weight in the configuration, 0 to 256.
+    pub weight: u16,
+    /// The id of the VIP it is a member of.
+    pub vip: u32,
+    /// The backend's address.
+    pub address: Address,
+    /// Tells two lives of one address apart.
+    pub incarnation: u64,
+    /// When flows that are left are cut, CLOCK_MONOTONIC in nanoseconds; 0: never.
+    pub deadline_ns: u64,
+    /// Unused.
+    pub reserved: u64,
+}
+
+/// What a target has been sent, per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TargetCounters {
+    /// Frames sent to it.
+    pub packets: u64,
+    /// Their bytes, Ethernet headers included.
+    pub bytes: u64,
+    /// SYNs without ACK among them: new TCP connections, retransmissions included.
+    pub connections: u64,
+}

@@ -1,0 +1,47 @@
+//! Layer 2, direct server return: the frame goes to the backend's MAC, the packet in it stays as it is (TTL
+//! and IP options included), and the backend answers the client by itself.
+
+use foobar_common::counters::Counter;
+use foobar_common::slot::Member;
+use foobar_common::steering::Segment;
+use foobar_common::target::TARGET_RESOLVED;
+
+use crate::maps::{TARGET_COUNTERS, TARGETS};
+use crate::outcome::{Action, Refusal};
+use crate::packet::{Frame, ethernet};
+use crate::steer::opens;
+
+/// Rewrites the frame for a target, and counts it there.
+#[inline(always)]
+pub fn forward(
+    frame: &Frame,
+    ethernet: ethernet::Header,
+    member: Member,
+    segment: Segment,
+) -> Result<Action, Refusal> {
+    let Some(target) = TARGETS.get_ptr(u32::from(member)) else {
+        return Err(Refusal::Drop(Counter::DropInternal));
+    };
+    // SAFETY: a pointer into an array map. The daemon changes a target's next hop while it is not resolved.
+    let (flags, ifindex) = unsafe { ((*target).flags, (*target).ifindex) };
+    if flags & TARGET_RESOLVED == 0 {
+        return Err(Refusal::Drop(Counter::DropNoNextHop));
+    }
+    // SAFETY: the first 12 bytes of a target are its two MAC addresses, and it is aligned.
+    ethernet.set_addresses(unsafe { *target.cast::<[u32; 3]>() });
+    if let Some(counters) = TARGET_COUNTERS.get_ptr_mut(u32::from(member)) {
+        // SAFETY: this CPU's element of a per-CPU array.
+        unsafe {
+            (*counters).packets += 1;
+            (*counters).bytes += frame.len() as u64;
+            if opens(segment) {
+                (*counters).connections += 1;
+            }
+        }
+    }
+    Ok(if ifindex == 0 {
+        Action::Transmit
+    } else {
+        Action::Redirect(ifindex)
+    })
+}

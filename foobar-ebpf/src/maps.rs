@@ -1,0 +1,61 @@
+//! The maps. Sizes that an operator chooses are set when the program is loaded; those here are for tests.
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    btf_maps::{Array, DevMapHash, HashMap, PerCpuArray},
+    macros::btf_map,
+};
+use foobar_common::{
+    counters::Counters,
+    note::{FlowKey, Note, PendingSet},
+    settings::Settings,
+    slot::{ColdSlot, HotSlots},
+    target::{Target, TargetCounters},
+    vip::{Lease, MAX_LEASES, VIP_TABLE_ENTRIES, Vip},
+};
+
+const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+
+/// One element.
+#[btf_map]
+pub static SETTINGS: Array<Settings, 1, MMAPABLE> = Array::new();
+
+/// Two halves of the VIP table.
+#[btf_map]
+pub static VIPS: Array<Vip, { 2 * VIP_TABLE_ENTRIES as usize }, MMAPABLE> = Array::new();
+
+/// The leases of the VIPs' addresses.
+#[btf_map]
+pub static LEASES: Array<Lease, { MAX_LEASES as usize }, MMAPABLE> = Array::new();
+
+/// The slots' hot entries, four an element.
+#[btf_map]
+pub static HOT_SLOTS: Array<HotSlots, 16384, MMAPABLE> = Array::new();
+
+/// The slots' cold entries.
+#[btf_map]
+pub static COLD_SLOTS: Array<ColdSlot, 65536, MMAPABLE> = Array::new();
+
+/// The targets; index 0 stays unused.
+#[btf_map]
+pub static TARGETS: Array<Target, 1024, MMAPABLE> = Array::new();
+
+/// What each target has been sent.
+#[btf_map]
+pub static TARGET_COUNTERS: PerCpuArray<TargetCounters, 1024> = PerCpuArray::new();
+
+/// Notes of flows in unsettled slots.
+#[btf_map]
+pub static NOTES: HashMap<FlowKey, Note, 65536> = HashMap::new();
+
+/// First notes.
+#[btf_map]
+pub static PENDING_NOTES: Array<PendingSet, 4096, MMAPABLE> = Array::new();
+
+/// One element a CPU.
+#[btf_map]
+pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
+
+/// The interfaces, by their index, that targets are reached by besides the one that packets come in by.
+#[btf_map]
+pub static TX_PORTS: DevMapHash<64> = DevMapHash::new();

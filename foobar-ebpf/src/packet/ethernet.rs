@@ -1,0 +1,82 @@
+//! The Ethernet header.
+
+use foobar_common::settings::MAC_MASK;
+
+use super::{Frame, View};
+
+/// The header's length in bytes.
+pub const LENGTH: usize = 14;
+
+/// The EtherType of IPv4, as it stands in the packet.
+pub const IPV4: u16 = 0x0800u16.to_be();
+/// The EtherType of ARP, as it stands in the packet.
+pub const ARP: u16 = 0x0806u16.to_be();
+
+/// The broadcast address, as [`Header::destination`] gives it.
+pub const BROADCAST: u64 = MAC_MASK;
+
+/// An Ethernet header.
+#[derive(Clone, Copy, Debug)]
+pub struct Header(View<[u8; LENGTH]>);
+
+impl Header {
+    /// The frame's header.
+    #[inline(always)]
+    pub fn of(frame: &Frame) -> Option<Self> {
+        frame.at(0).map(Self)
+    }
+
+    /// The destination MAC, as [`foobar_common::settings::mac_word`] packs it.
+    #[inline(always)]
+    pub fn destination(&self) -> u64 {
+        self.0.get::<u64, 0>() & MAC_MASK
+    }
+
+    /// The source MAC, as [`foobar_common::settings::mac_word`] packs it.
+    #[inline(always)]
+    pub fn source(&self) -> u64 {
+        self.0.get::<u64, 6>() & MAC_MASK
+    }
+
+    /// The EtherType, as it stands in the packet.
+    #[inline(always)]
+    pub fn ether_type(&self) -> u16 {
+        self.0.get::<u16, 12>()
+    }
+
+    /// Writes destination and source, 12 bytes in three words.
+    #[inline(always)]
+    pub fn set_addresses(&self, words: [u32; 3]) {
+        self.0.set::<u32, 0>(words[0]);
+        self.0.set::<u32, 4>(words[1]);
+        self.0.set::<u32, 8>(words[2]);
+    }
+
+    /// Sends the frame back: to where it came from, from `own`.
+    #[inline(always)]
+    pub fn answer_from(&self, own: u64) {
+        let sender = self.source();
+        self.0.set::<u32, 0>(sender as u32);
+        self.0.set::<u16, 4>((sender >> 32) as u16);
+        self.0.set::<u32, 6>(own as u32);
+        self.0.set::<u16, 10>((own >> 32) as u16);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::frame_of;
+    use foobar_common::settings::mac_word;
+
+    #[test]
+    fn an_answer_swaps_the_addresses() {
+        let mut bytes = [1, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15, 16, 8, 0];
+        let header = Header::of(&frame_of(&mut bytes)).expect("long enough");
+        assert_eq!(header.destination(), mac_word([1, 2, 3, 4, 5, 6]));
+        assert_eq!(header.source(), mac_word([11, 12, 13, 14, 15, 16]));
+        assert_eq!(header.ether_type(), IPV4);
+        header.answer_from(mac_word([21, 22, 23, 24, 25, 26]));
+        assert_eq!(bytes, [11, 12, 13, 14, 15, 16, 21, 22, 23, 24, 25, 26, 8, 0]);
+    }
+}
