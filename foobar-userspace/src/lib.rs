@@ -4,6 +4,8 @@
 //! aya, only `network` names netlink; state machines are pure and know neither clock nor socket.
 
 pub mod cli;
+#[cfg(feature = "lb")]
+pub mod dataplane;
 pub mod signals;
 pub mod telemetry;
 

@@ -22,13 +22,15 @@ pub fn forward(
     let Some(target) = TARGETS.get_ptr(u32::from(member)) else {
         return Err(Refusal::Drop(Counter::DropInternal));
     };
-    // SAFETY: a pointer into an array map. The daemon changes a target's next hop while it is not resolved.
+    // SAFETY: a pointer into an array map. The daemon changes the interface while the target is not resolved.
     let (flags, ifindex) = unsafe { ((*target).flags, (*target).ifindex) };
     if flags & TARGET_RESOLVED == 0 {
         return Err(Refusal::Drop(Counter::DropNoNextHop));
     }
-    // SAFETY: the first 12 bytes of a target are its two MAC addresses, and it is aligned.
-    ethernet.set_addresses(unsafe { *target.cast::<[u32; 3]>() });
+    // SAFETY: the first 12 bytes of a target are its two MAC addresses, and it is aligned. The daemon writes
+    // the first word as one, so that the destination is never seen half written.
+    let (head, tail) = unsafe { (target.cast::<u64>().read_volatile(), *target.cast::<u32>().add(2)) };
+    ethernet.set_addresses(head, tail);
     if let Some(counters) = TARGET_COUNTERS.get_ptr_mut(u32::from(member)) {
         // SAFETY: this CPU's element of a per-CPU array.
         unsafe {

@@ -44,12 +44,11 @@ impl Header {
         self.0.get::<u16, 12>()
     }
 
-    /// Writes destination and source, 12 bytes in three words.
+    /// Writes destination and source: `head` their first 8 bytes, `tail` the last 4.
     #[inline(always)]
-    pub fn set_addresses(&self, words: [u32; 3]) {
-        self.0.set::<u32, 0>(words[0]);
-        self.0.set::<u32, 4>(words[1]);
-        self.0.set::<u32, 8>(words[2]);
+    pub fn set_addresses(&self, head: u64, tail: u32) {
+        self.0.set::<u64, 0>(head);
+        self.0.set::<u32, 8>(tail);
     }
 
     /// Sends the frame back: to where it came from, from `own`.

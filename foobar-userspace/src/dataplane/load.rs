@@ -1,0 +1,373 @@
+//! Loading, attaching, adopting and replacing the balancer's program.
+
+use std::fs;
+use std::io;
+use std::mem::offset_of;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use aya::programs::links::{FdLink, LinkError, PinnedLink};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp, XdpMode};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use foobar_common::counters::Counters;
+use foobar_common::note::{FlowKey, MAX_SLOTS, Note, PENDING_WAYS, PendingSet};
+use foobar_common::settings::{MAX_PEERS, Settings, mac_word};
+use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots};
+use foobar_common::target::{Target, TargetCounters};
+use foobar_common::vip::{Lease, Vip};
+
+use super::counters::Value;
+use super::objects;
+use super::pins::Pins;
+use super::region::Region;
+
+/// How long a program that is running now may run at most, with a margin of a thousand.
+pub(super) const GRACE: Duration = Duration::from_millis(5);
+
+const MAPS: [&str; 11] = [
+    "SETTINGS",
+    "VIPS",
+    "LEASES",
+    "HOT_SLOTS",
+    "COLD_SLOTS",
+    "TARGETS",
+    "TARGET_COUNTERS",
+    "NOTES",
+    "PENDING_NOTES",
+    "COUNTERS",
+    "TX_PORTS",
+];
+
+/// What can go wrong between the daemon and the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The binary has no eBPF objects.
+    #[error(
+        "this binary was built without its eBPF programs: run `cargo xtask build` (or `cargo xtask build-ebpf`, then build again)"
+    )]
+    NotBuilt,
+    /// An object lacks a program or a map.
+    #[error("the eBPF object has no {0:?}: it is of another version")]
+    Missing(&'static str),
+    /// The object can't be loaded.
+    #[error("cannot load the eBPF object: {0}")]
+    Object(#[from] EbpfError),
+    /// The program can't be loaded or attached.
+    #[error("the kernel refuses the eBPF program: {0}")]
+    Program(#[from] ProgramError),
+    /// A link can't be taken over.
+    #[error("cannot take over the pinned link: {0}")]
+    Link(#[from] LinkError),
+    /// Something else is attached to the interface.
+    #[error(
+        "another XDP program is attached to {interface}: it stays. Detach it (ip link set dev {interface} xdp off) or choose another interface"
+    )]
+    Foreign {
+        /// The interface.
+        interface: String,
+    },
+    /// A map can't be used.
+    #[error("a map of the data plane can't be used: {0}")]
+    Map(#[from] io::Error),
+}
+
+/// The sizes of the maps, fixed when they are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Slots of all VIPs together.
+    pub slots: u32,
+    /// Targets: backends, each counted once a VIP.
+    pub targets: u32,
+    /// Notes.
+    pub notes: u32,
+    /// Pending notes.
+    pub pending_notes: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            slots: 1 << 20,
+            targets: 4_096,
+            notes: 1 << 18,
+            pending_notes: 1 << 18,
+        }
+    }
+}
+
+/// How the program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver, before the kernel makes anything of a frame.
+    Native,
+    /// Behind it, several times slower: the driver can't do better.
+    Generic,
+}
+
+/// How the program came to be on the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// It was attached anew.
+    New(Mode),
+    /// It took the place of a program that an earlier daemon had left; no packet was lost.
+    Replaced,
+}
+
+/// What a test run of the program gave back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The XDP action's number.
+    pub action: u32,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+}
+
+/// The balancer's program and its maps.
+pub struct DataPlane {
+    object: Ebpf,
+    pins: Option<Pins>,
+    pub(super) settings: Region<Settings>,
+    pub(super) vips: Region<Vip>,
+    pub(super) leases: Region<Lease>,
+    pub(super) hot: Region<HotSlots>,
+    pub(super) cold: Region<ColdSlot>,
+    pub(super) targets: Region<Target>,
+    pub(super) pending: Region<PendingSet>,
+    pub(super) target_counters: PerCpuArray<MapData, Value<TargetCounters>>,
+    pub(super) counters: PerCpuArray<MapData, Value<Counters>>,
+    pub(super) notes: HashMap<MapData, Value<FlowKey>, Value<Note>>,
+    pub(super) note_capacity: u32,
+    pub(super) last_flip: Option<Instant>,
+    tx_ports: aya::maps::xdp::DevMapHash<MapData>,
+}
+
+impl DataPlane {
+    /// Loads the program. Maps that are pinned already are adopted, with the sizes that they have; the others
+    /// are made and, where there are `pins`, pinned. Nothing is attached.
+    ///
+    /// # Errors
+    /// Where the objects are not in the binary, the kernel refuses them, or the pins can't be used.
+    pub fn open(pins: Option<Pins>, sizes: Sizes) -> Result<Self, Error> {
+        let bytes = objects::BALANCER.ok_or(Error::NotBuilt)?;
+        if let Some(pins) = &pins {
+            pins.create()?;
+        }
+        let slots = sizes
+            .slots
+            .clamp(HOT_LANES, MAX_SLOTS)
+            .next_multiple_of(HOT_LANES);
+        let sets = (sizes.pending_notes.max(1) / PENDING_WAYS as u32)
+            .max(1)
+            .next_power_of_two();
+        let mut loader = EbpfLoader::new();
+        loader
+            .map_max_entries("HOT_SLOTS", slots / HOT_LANES)
+            .map_max_entries("COLD_SLOTS", slots)
+            .map_max_entries("TARGETS", sizes.targets.max(1) + 1)
+            .map_max_entries("TARGET_COUNTERS", sizes.targets.max(1) + 1)
+            .map_max_entries("NOTES", sizes.notes.max(1))
+            .map_max_entries("PENDING_NOTES", sets);
+        if let Some(pins) = &pins {
+            for name in MAPS {
+                loader.map_pin_path(name, pins.map(name));
+            }
+        }
+        let mut object = loader.load(bytes)?;
+        let notes = take(&mut object, "NOTES")?;
+        let Map::HashMap(notes_data) = &notes else {
+            return Err(Error::Missing("NOTES"));
+        };
+        let note_capacity = notes_data.info().map_err(io::Error::other)?.max_entries();
+        let plane = Self {
+            settings: region(&mut object, "SETTINGS")?,
+            vips: region(&mut object, "VIPS")?,
+            leases: region(&mut object, "LEASES")?,
+            hot: region(&mut object, "HOT_SLOTS")?,
+            cold: region(&mut object, "COLD_SLOTS")?,
+            targets: region(&mut object, "TARGETS")?,
+            pending: region(&mut object, "PENDING_NOTES")?,
+            target_counters: take(&mut object, "TARGET_COUNTERS")?
+                .try_into()
+                .map_err(io::Error::other)?,
+            counters: take(&mut object, "COUNTERS")?
+                .try_into()
+                .map_err(io::Error::other)?,
+            notes: notes.try_into().map_err(io::Error::other)?,
+            tx_ports: take(&mut object, "TX_PORTS")?
+                .try_into()
+                .map_err(io::Error::other)?,
+            note_capacity,
+            last_flip: None,
+            object,
+            pins,
+        };
+        plane
+            .settings
+            .u32(0, offset_of!(Settings, pending_mask))
+            .store(plane.pending.len() - 1, Ordering::Release);
+        Ok(plane)
+    }
+
+    fn program(&mut self) -> Result<&mut Xdp, Error> {
+        let program: &mut Xdp = self
+            .object
+            .program_mut("balancer")
+            .ok_or(Error::Missing("balancer"))?
+            .try_into()
+            .map_err(Error::Program)?;
+        if program.fd().is_err() {
+            program.load()?;
+        }
+        Ok(program)
+    }
+
+    /// Attaches the program to the interface, or puts it in the place of the one that is pinned there. The
+    /// link is pinned: it outlives the daemon.
+    ///
+    /// # Errors
+    /// Where a foreign program is attached, or the kernel refuses.
+    pub fn attach(&mut self, interface: &str, ifindex: u32) -> Result<Attachment, Error> {
+        let pins = self.pins.clone();
+        if let Some(path) = pins.as_ref().map(Pins::link)
+            && path.exists()
+        {
+            match self.replace(&path) {
+                Ok(()) => return Ok(Attachment::Replaced),
+                // The interface is gone, or is another one by the same name: the link leads nowhere.
+                Err(error) => {
+                    tracing::warn!(%error, interface, "the pinned link can't be used any more; attaching anew");
+                    fs::remove_file(&path)?;
+                }
+            }
+        }
+        let program = self.program()?;
+        let (id, mode) = match program.attach_to_if_index(ifindex, XdpMode::Driver) {
+            Ok(id) => (id, Mode::Native),
+            Err(error) if is(&error, libc::EBUSY) || is(&error, libc::EEXIST) => {
+                return Err(Error::Foreign {
+                    interface: interface.to_owned(),
+                });
+            }
+            Err(error) => {
+                tracing::warn!(
+                    interface,
+                    %error,
+                    "the driver can't run XDP: falling back to generic XDP, which costs several times as much a packet"
+                );
+                match program.attach_to_if_index(ifindex, XdpMode::Skb) {
+                    Ok(id) => (id, Mode::Generic),
+                    Err(error) if is(&error, libc::EBUSY) || is(&error, libc::EEXIST) => {
+                        return Err(Error::Foreign {
+                            interface: interface.to_owned(),
+                        });
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        if let Some(pins) = pins {
+            let link: FdLink = program.take_link(id)?.try_into()?;
+            link.pin(pins.link()).map_err(io::Error::other)?;
+        }
+        Ok(Attachment::New(mode))
+    }
+
+    /// Puts the program in the place of the one that a pinned link holds; the pin stays where it is.
+    fn replace(&mut self, path: &std::path::Path) -> Result<(), Error> {
+        let program = self.program()?;
+        let link: FdLink = PinnedLink::from_pin(path)?.into();
+        let id = program.attach_to_link(XdpLink::try_from(link)?)?;
+        // The pin holds the link: this reference to it may go without detaching anything.
+        drop(program.take_link(id)?);
+        Ok(())
+    }
+
+    /// Runs the program on a frame (BPF_PROG_TEST_RUN).
+    ///
+    /// # Errors
+    /// Where the kernel refuses, for example a frame shorter than an Ethernet header.
+    pub fn test_run(&mut self, frame: &[u8]) -> Result<Verdict, Error> {
+        let program = self.program()?;
+        let mut out = vec![0u8; frame.len() + 256];
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ..TestRunOptions::default()
+        })?;
+        out.truncate(result.data_size_out as usize);
+        Ok(Verdict {
+            action: result.return_value,
+            frame: out,
+        })
+    }
+
+    /// The seed of the flow hash; two zeros where none was set yet.
+    pub fn flow_seed(&self) -> [u64; 2] {
+        [0, 8].map(|offset| {
+            self.settings
+                .u64(0, offset_of!(Settings, flow_seed) + offset)
+                .load(Ordering::Acquire)
+        })
+    }
+
+    /// Sets the seed of the flow hash: before any slot is filled, for it decides every flow's slot.
+    pub fn set_flow_seed(&self, seed: [u64; 2]) {
+        for (word, seed) in seed.into_iter().enumerate() {
+            self.settings
+                .u64(0, offset_of!(Settings, flow_seed) + word * 8)
+                .store(seed, Ordering::Release);
+        }
+    }
+
+    /// Sets the interface's own MAC address and those of the peers, of which [`MAX_PEERS`] at most count.
+    pub fn set_macs(&self, own: [u8; 6], peers: &[[u8; 6]]) {
+        self.settings
+            .u64(0, offset_of!(Settings, own_mac))
+            .store(mac_word(own), Ordering::Release);
+        for place in 0..MAX_PEERS {
+            let word = peers.get(place).map_or(0, |&mac| mac_word(mac));
+            self.settings
+                .u64(0, offset_of!(Settings, peer_macs) + place * 8)
+                .store(word, Ordering::Release);
+        }
+        let count = peers.len().min(MAX_PEERS) as u32;
+        self.settings
+            .u32(0, offset_of!(Settings, peers))
+            .store(count, Ordering::Release);
+    }
+
+    /// Lets targets be reached by another interface than the one that packets come in by.
+    ///
+    /// # Errors
+    /// Where the map is full or the interface is not there.
+    pub fn add_tx_port(&mut self, ifindex: u32) -> io::Result<()> {
+        self.tx_ports
+            .insert(ifindex, ifindex, None, 0)
+            .map_err(io::Error::other)
+    }
+
+    /// Where things are pinned.
+    pub const fn pins(&self) -> Option<&Pins> {
+        self.pins.as_ref()
+    }
+}
+
+fn take(object: &mut Ebpf, name: &'static str) -> Result<Map, Error> {
+    object.take_map(name).ok_or(Error::Missing(name))
+}
+
+fn region<T: Copy>(object: &mut Ebpf, name: &'static str) -> Result<Region<T>, Error> {
+    match take(object, name)? {
+        Map::Array(data) => Ok(Region::of(&data)?),
+        _ => Err(Error::Missing(name)),
+    }
+}
+
+fn is(error: &ProgramError, errno: i32) -> bool {
+    match error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error() == Some(errno),
+        _ => false,
+    }
+}

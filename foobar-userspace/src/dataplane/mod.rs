@@ -1,0 +1,30 @@
+//! The data plane from user space: the only module that knows aya.
+//!
+//! It loads, attaches and pins the programs, and writes the maps so that a packet never sees anything half
+//! written. It knows layouts (foobar-common), not policy: which member a slot gets is decided elsewhere.
+
+mod checks;
+mod counters;
+mod load;
+mod notes;
+mod objects;
+mod pins;
+mod region;
+mod slots;
+mod targets;
+mod vips;
+
+pub use checks::CheckProgram;
+pub use load::{Attachment, DataPlane, Error, Mode, Sizes, Verdict};
+pub use notes::{NoteEntry, Sweep};
+pub use pins::Pins;
+pub use vips::{Services, VipTableFull};
+
+use std::time::Duration;
+
+/// CLOCK_MONOTONIC in nanoseconds, the clock of leases, notes and slots.
+pub fn monotonic_ns() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map(|time| Duration::from(time).as_nanos() as u64)
+        .unwrap_or_default()
+}

@@ -1,0 +1,73 @@
+//! Notes, seen from user space: read as a whole from time to time, to see which slots may settle and which
+//! members nobody names any more.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use aya::Pod;
+use foobar_common::note::{FlowKey, Note, PENDING_WAYS, PendingNote};
+
+use super::counters::Value;
+use super::load::DataPlane;
+
+// SAFETY: no padding: 16 + 2 + 2 + 4 bytes.
+unsafe impl Pod for Value<FlowKey> {}
+// SAFETY: no padding: 2 + 2 + 4 + 4 + 4 bytes.
+unsafe impl Pod for Value<Note> {}
+
+/// A note, as a sweep shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoteEntry {
+    /// From the map of notes.
+    Noted(FlowKey, Note),
+    /// A first note.
+    Pending(PendingNote),
+}
+
+/// What a sweep does with a note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sweep {
+    /// It stays.
+    Keep,
+    /// It is deleted.
+    Delete,
+}
+
+impl DataPlane {
+    /// Shows every note to `judge` and deletes those that it says; returns how many there are left in the
+    /// map of notes.
+    ///
+    /// # Errors
+    /// Where the map can't be read. A note that vanishes or appears meanwhile is no error.
+    pub fn sweep_notes(&mut self, mut judge: impl FnMut(NoteEntry) -> Sweep) -> io::Result<usize> {
+        let mut left = 0;
+        let mut doomed = Vec::new();
+        for entry in self.notes.iter() {
+            let (key, note) = entry.map_err(io::Error::other)?;
+            match judge(NoteEntry::Noted(key.0, note.0)) {
+                Sweep::Keep => left += 1,
+                Sweep::Delete => doomed.push(key),
+            }
+        }
+        for key in doomed {
+            // Gone already is as good.
+            drop(self.notes.remove(&key));
+        }
+        for set in 0..self.pending.len() {
+            for way in 0..PENDING_WAYS {
+                let word = self.pending.u64(set, way * 8);
+                let bits = word.load(Ordering::Acquire);
+                if bits != 0 && judge(NoteEntry::Pending(PendingNote(bits))) == Sweep::Delete {
+                    // Lost where the data plane was faster: then it is a newer note.
+                    drop(word.compare_exchange(bits, 0, Ordering::AcqRel, Ordering::Relaxed));
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    /// How many notes the map has room for.
+    pub const fn note_capacity(&self) -> u32 {
+        self.note_capacity
+    }
+}

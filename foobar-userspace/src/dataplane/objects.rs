@@ -1,0 +1,3 @@
+//! The embedded eBPF objects.
+
+include!(concat!(env!("OUT_DIR"), "/objects.rs"));

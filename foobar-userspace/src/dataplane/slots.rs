@@ -1,0 +1,36 @@
+//! The slot arrays, hot and cold.
+
+use std::mem::{offset_of, size_of};
+use std::sync::atomic::Ordering;
+
+use foobar_common::slot::{ColdSlot, HOT_LANES, Slot};
+
+use super::load::DataPlane;
+
+impl DataPlane {
+    /// The number of slots that there is room for.
+    pub fn slot_capacity(&self) -> u32 {
+        self.cold.len().min(self.hot.len() * HOT_LANES)
+    }
+
+    /// A slot, and when its phase began (CLOCK_MONOTONIC, nanoseconds).
+    pub fn slot(&self, index: u32) -> (Slot, u64) {
+        let cold = self.cold.get(index);
+        (cold.slot, cold.since_ns)
+    }
+
+    /// Writes a slot: the cold entry first, then the hot one, each as one word. A packet in between acts as
+    /// if it had come a moment earlier or later.
+    pub fn set_slot(&self, index: u32, slot: Slot, since_ns: u64) {
+        self.cold
+            .u64(index, offset_of!(ColdSlot, since_ns))
+            .store(since_ns, Ordering::Release);
+        self.cold
+            .u64(index, offset_of!(ColdSlot, slot))
+            .store(slot.to_word(), Ordering::Release);
+        let lane = (index % HOT_LANES) as usize * size_of::<u16>();
+        self.hot
+            .u16(index / HOT_LANES, lane)
+            .store(slot.hot(), Ordering::Release);
+    }
+}

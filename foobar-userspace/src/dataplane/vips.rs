@@ -1,0 +1,180 @@
+//! The two-choice VIP table, built collision-free in the idle half and put in force by one store.
+
+use std::mem::offset_of;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Instant;
+
+use foobar_common::flow::vip_positions;
+use foobar_common::settings::Settings;
+use foobar_common::vip::{Lease, MAX_LEASES, VIP_TABLE_ENTRIES, Vip, VipKind};
+
+use super::load::{DataPlane, GRACE};
+
+/// Entries for the VIP table: services, and an address entry for each of their addresses.
+pub type Services = Vec<Vip>;
+
+/// No seed was found with which all entries of the VIP table find a place.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{entries} VIP services and addresses don't fit into the table of {VIP_TABLE_ENTRIES}")]
+pub struct VipTableFull {
+    /// How many there are.
+    pub entries: usize,
+}
+
+/// Gives each entry one of its two positions, moving others to their second one where need be (cuckoo
+/// hashing); `None` where that leads nowhere with this seed.
+fn place(entries: &[Vip], seed: u64) -> Option<Vec<Option<usize>>> {
+    let mut table: Vec<Option<usize>> = vec![None; VIP_TABLE_ENTRIES as usize];
+    let positions = |entry: &Vip| {
+        vip_positions(
+            seed,
+            entry.key.address.words(),
+            entry.key.tail(),
+            VIP_TABLE_ENTRIES - 1,
+        )
+        .map(|p| p as usize)
+    };
+    for first in 0..entries.len() {
+        let mut homeless = first;
+        let mut position = positions(&entries[homeless])[0];
+        for _ in 0..64 {
+            match table[position].replace(homeless) {
+                None => {
+                    homeless = usize::MAX;
+                    break;
+                }
+                Some(evicted) => {
+                    homeless = evicted;
+                    let [a, b] = positions(&entries[evicted]);
+                    position = if position == a { b } else { a };
+                }
+            }
+        }
+        if homeless != usize::MAX {
+            return None;
+        }
+    }
+    Some(table)
+}
+
+/// A seed with which all entries find a place, and the table that results.
+fn build(entries: &[Vip]) -> Result<(u64, Vec<Option<usize>>), VipTableFull> {
+    if entries.len() <= VIP_TABLE_ENTRIES as usize {
+        for seed in 1..=64u64 {
+            if let Some(table) = place(entries, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
+                return Ok((seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), table));
+            }
+        }
+    }
+    Err(VipTableFull {
+        entries: entries.len(),
+    })
+}
+
+impl DataPlane {
+    fn active_half(&self) -> u32 {
+        self.settings
+            .u32(0, offset_of!(Settings, active_half))
+            .load(Ordering::Acquire)
+            & 1
+    }
+
+    /// The entries in force.
+    pub fn services(&self) -> Services {
+        let base = self.active_half() * VIP_TABLE_ENTRIES;
+        (base..base + VIP_TABLE_ENTRIES)
+            .map(|element| self.vips.get(element))
+            .filter(|entry| entry.key.kind != VipKind::Empty as u8)
+            .collect()
+    }
+
+    /// Puts a whole new set of entries in force, by one store.
+    ///
+    /// # Errors
+    /// Where they don't fit; what was in force stays.
+    pub fn set_services(&mut self, entries: &[Vip]) -> Result<(), VipTableFull> {
+        let (seed, table) = build(entries)?;
+        if let Some(flip) = self.last_flip {
+            // A program that began before the last change may still read what is idle now.
+            thread::sleep(GRACE.saturating_sub(flip.elapsed()));
+        }
+        let half = 1 - self.active_half();
+        for (position, entry) in table.iter().enumerate() {
+            let entry = entry.map_or_else(Vip::default, |index| entries[index]);
+            self.vips.set(half * VIP_TABLE_ENTRIES + position as u32, entry);
+        }
+        self.settings
+            .u64(0, offset_of!(Settings, vip_seed) + half as usize * 8)
+            .store(seed, Ordering::Release);
+        self.settings
+            .u32(0, offset_of!(Settings, active_half))
+            .store(half, Ordering::Release);
+        self.last_flip = Some(Instant::now());
+        Ok(())
+    }
+
+    /// When the lease with this index ends: CLOCK_MONOTONIC in nanoseconds, 0 not owned, `u64::MAX` never.
+    pub fn lease(&self, index: u32) -> u64 {
+        self.leases
+            .u64(index % MAX_LEASES, offset_of!(Lease, until_ns))
+            .load(Ordering::Acquire)
+    }
+
+    /// Sets when a lease ends.
+    pub fn set_lease(&self, index: u32, until_ns: u64) {
+        self.leases
+            .u64(index % MAX_LEASES, offset_of!(Lease, until_ns))
+            .store(until_ns, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use foobar_common::address::Address;
+    use foobar_common::vip::VipKey;
+    use std::net::Ipv4Addr;
+
+    fn entries(count: u32) -> Services {
+        (0..count)
+            .map(|n| Vip {
+                key: VipKey::service(
+                    Address::from(Ipv4Addr::from(0xc633_6400 + n / 16)),
+                    (n % 16) as u16,
+                    6,
+                ),
+                id: n,
+                ..Vip::default()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_entry_stands_where_the_data_plane_looks() {
+        for count in [0, 1, 100, 1_900] {
+            let entries = entries(count);
+            let (seed, table) = build(&entries).expect("room enough");
+            for (index, entry) in entries.iter().enumerate() {
+                let found = vip_positions(
+                    seed,
+                    entry.key.address.words(),
+                    entry.key.tail(),
+                    VIP_TABLE_ENTRIES - 1,
+                )
+                .iter()
+                .any(|&position| table[position as usize] == Some(index));
+                assert!(found, "entry {index} of {count}");
+            }
+            assert_eq!(table.iter().flatten().count(), count as usize);
+        }
+    }
+
+    #[test]
+    fn too_many_entries_are_refused() {
+        assert_eq!(
+            build(&entries(4_097)).err(),
+            Some(VipTableFull { entries: 4_097 })
+        );
+    }
+}
