@@ -76,6 +76,16 @@ impl Namespace {
         self.command("ip", arguments)
     }
 
+    /// The MAC address of an interface, as `ip` writes it.
+    pub fn mac_of(&self, interface: &str) -> Result<String> {
+        let line = self.ip(&["-oneline", "link", "show", "dev", interface])?;
+        let mut words = line.split_whitespace().skip_while(|&word| word != "link/ether");
+        Ok(words
+            .nth(1)
+            .with_context(|| format!("no MAC address: {line}"))?
+            .to_owned())
+    }
+
     /// Writes a sysctl of the namespace, named by its path below /proc/sys.
     pub fn sysctl(&self, path: &str, value: &str) -> Result<()> {
         let file = Path::new("/proc/sys").join(path);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::world::Backend;
 
@@ -44,6 +44,8 @@ pub struct Report {
     pub spread: BTreeMap<Backend, u64>,
     /// Streams that failed, by cause and, where one had answered, by backend.
     pub failures: BTreeMap<(Cause, Option<Backend>), u64>,
+    /// When the last stream failed.
+    pub last_failure: Option<Instant>,
     /// The first failures, for people.
     pub examples: Vec<String>,
 }
