@@ -1,6 +1,6 @@
 //! The balancer's daemon in a world: its configuration, its life, and the operator's commands.
 //!
-//! The binary is the one that users get: [`BINARY_VARIABLE`] names it, else it is the one beside the tests.
+//! It runs the binary that users get, and knows of it what its files, signals and commands are.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -15,14 +15,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::artifacts;
 use crate::churn::Backends;
 use crate::netns::run_command;
 use crate::pins::Pins;
 use crate::process::Process;
 use crate::world::{Backend, VIP, World, backend_address};
 
-/// The environment variable that names the `foobar` binary.
-pub const BINARY_VARIABLE: &str = "FOOBAR_BIN";
 /// The VIP's name in the configuration.
 pub const VIP_NAME: &str = "streams";
 
@@ -114,7 +113,7 @@ impl<'a> Balancer<'a> {
         let directory = world.directory();
         let mut balancer = Self {
             world,
-            binary: binary()?,
+            binary: artifacts::binary()?,
             paths: Paths {
                 config: directory.join("lb.toml"),
                 pins: world.bpffs().join("foobar"),
@@ -263,23 +262,4 @@ impl Drop for Balancer<'_> {
             eprintln!("--- the end of the balancer's log\n{}\n---", process.tail());
         }
     }
-}
-
-/// The binary to test.
-fn binary() -> Result<PathBuf> {
-    let path = match std::env::var_os(BINARY_VARIABLE) {
-        Some(path) => PathBuf::from(path),
-        // target/debug/deps/streams-0123 -> target/debug/foobar
-        None => std::env::current_exe()?
-            .ancestors()
-            .nth(2)
-            .context("the tests do not run from a target directory")?
-            .join("foobar"),
-    };
-    ensure!(
-        path.is_file(),
-        "{} does not exist: run `cargo xtask build`",
-        path.display()
-    );
-    Ok(path)
 }

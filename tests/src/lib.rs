@@ -4,6 +4,7 @@
 //! to the balancer ([`lb`]), and asserts what the streams' two ends saw. Everything that a world makes bears
 //! its owner's process id, goes when the world is dropped, and is swept by the next run if it could not be.
 
+pub mod artifacts;
 pub mod churn;
 pub mod lb;
 pub mod netns;
@@ -12,5 +13,6 @@ pub mod pins;
 pub mod process;
 pub mod steady;
 pub mod streams;
+pub mod table;
 pub mod watch;
 pub mod world;

@@ -16,7 +16,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
+use aya::Ebpf;
+use aya::programs::{Xdp, XdpMode};
 
+use crate::artifacts;
 use crate::netns::{self, Namespace};
 
 /// The address of the service.
@@ -53,6 +56,8 @@ pub struct World {
     backends: Vec<Namespace>,
     bridge: Namespace,
     directory: PathBuf,
+    /// Attached as long as it is not dropped.
+    passer: Option<Ebpf>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -64,7 +69,7 @@ impl World {
         netns::sweep();
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("{}{}-{run}", netns::PREFIX, std::process::id()));
-        let world = Self {
+        let mut world = Self {
             bridge: Namespace::create(run, "bridge")?,
             client: Namespace::create(run, "client")?,
             lb: Namespace::create(run, "lb")?,
@@ -72,9 +77,16 @@ impl World {
                 .map(|backend| Namespace::create(run, &format!("b{backend}")))
                 .collect::<Result<_>>()?,
             directory,
+            passer: None,
             _turn: turn,
         };
         world.wire().context("build the world's network")?;
+        world.passer = Some(
+            world
+                .bridge
+                .run(pass_everything)
+                .context("attach XDP to the bridge's port")?,
+        );
         let bpffs = world.bpffs();
         std::fs::create_dir_all(&bpffs).with_context(|| format!("make {}", bpffs.display()))?;
         netns::run_command(Command::new("mount").args(["-t", "bpf", "bpffs"]).arg(&bpffs))?;
@@ -137,9 +149,6 @@ impl World {
         self.bridge.ip(&["link", "set", "br0", "up"])?;
         self.plug(&self.client, "client", CLIENT)?;
         self.plug(&self.lb, "lb", LB)?;
-        // What XDP transmits on a veth reaches the peer only where the peer polls (NAPI). An XDP program of its
-        // own makes it poll, and so does GRO, without a program.
-        self.bridge.command("ethtool", &["-K", "lb", "gro", "on"])?;
         for backend in self.backends() {
             let host = self.backend(backend)?;
             self.plug(host, &format!("b{backend}"), backend_address(backend))?;
@@ -179,8 +188,22 @@ impl World {
     }
 }
 
+/// Attaches a program that passes everything to the balancer's port of the bridge: what XDP transmits on a veth
+/// is delivered only where the peer has a program of its own.
+fn pass_everything() -> Result<Ebpf> {
+    let mut object = Ebpf::load_file(artifacts::object("agent")?)?;
+    let program: &mut Xdp = object
+        .program_mut("agent")
+        .context("the object has no program `agent`")?
+        .try_into()?;
+    program.load()?;
+    program.attach("lb", XdpMode::Driver)?;
+    Ok(object)
+}
+
 impl Drop for World {
     fn drop(&mut self) {
+        self.passer.take();
         netns::remove_directory(&self.directory);
     }
 }

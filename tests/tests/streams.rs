@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use foobar_common::counters::Counter;
+use foobar_common::slot::Phase;
 use foobar_tests::lb::{Balancer, Config};
 use foobar_tests::pattern::seed;
+use foobar_tests::pins::Pins;
 use foobar_tests::steady::{self, Case, History, PORT, SERVICE};
 use foobar_tests::streams::client::{Client, Load};
 use foobar_tests::streams::report::Cause;
 use foobar_tests::streams::server::Server;
+use foobar_tests::table::Table;
+use foobar_tests::watch::Watch;
 use foobar_tests::world::{Backend, VIP, World, backend_address};
 
 /// Overrides how many seconds backends change in every case.
@@ -53,6 +57,43 @@ fn the_harness_sees_resets() -> Result<()> {
             .iter()
             .all(|s| s.seen().corrupt.load(Ordering::Relaxed) == 0)
     );
+    Ok(())
+}
+
+/// The data plane by itself, on a table that is written here: streams outlive a change of every slot's owner
+/// where the slots keep their history, and break where they don't.
+#[test]
+fn a_slots_history_keeps_streams_without_a_daemon() -> Result<()> {
+    let world = World::new(3)?;
+    let _servers = world
+        .backends()
+        .map(|b| Server::start(&world, b, PORT))
+        .collect::<Result<Vec<_>>>()?;
+    let seed = seed();
+    let table = Table::start(&world, SERVICE, seed)?;
+    let load = Load {
+        held: 300,
+        ..Load::new(SERVICE, seed)
+    };
+    let client = Client::start(&world, load)?;
+    client.wait_held(300, Duration::from_secs(20))?;
+    table.move_all(Phase::Moving, |old| old % 3 + 1);
+    std::thread::sleep(Duration::from_secs(5));
+    let pins = Pins::open(&world.bpffs())?;
+    let watch = Watch::new(pins.range_of(SERVICE)?, PORT);
+    let kept = client.report();
+    println!("{kept}");
+    assert_eq!(kept.failed(), 0, "{kept}");
+    assert_eq!(kept.spread.keys().copied().collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(watch.elsewhere(&pins, &client.held())?.len(), 300);
+    assert!(pins.counter(Counter::NotePromoted)? >= 300);
+
+    table.move_all(Phase::Settled, |old| old);
+    std::thread::sleep(Duration::from_secs(5));
+    let lost = client.stop()?;
+    println!("{lost}");
+    assert!(lost.failed_by(Cause::Reset) >= 300, "{lost}");
+    assert_eq!(lost.corrupt_bytes, 0, "{lost}");
     Ok(())
 }
 
