@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::artifacts;
-use crate::churn::Backends;
+use crate::churn::{Backends, Member};
 use crate::netns::run_command;
 use crate::pins::Pins;
 use crate::process::Process;
@@ -78,7 +78,7 @@ impl Config {
                 ms(interval / 4)
             );
         }
-        for (&backend, weight) in &self.backends {
+        for (&backend, Member { weight, .. }) in &self.backends {
             let address = backend_address(backend);
             let _ = writeln!(
                 toml,
@@ -145,7 +145,7 @@ impl<'a> Balancer<'a> {
                 .range_of(service)
                 .and_then(|range| range.all().map(|slot| pins.owner(slot)).collect());
             let owners: BTreeSet<Option<Backend>> = owners.unwrap_or_default();
-            serving.iter().all(|&backend| owners.contains(&Some(backend)))
+            config.backends.iter().all(|(&backend, member)| !member.serves() || owners.contains(&Some(backend)))
         })?;
         Ok(balancer)
     }

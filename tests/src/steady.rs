@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use foobar_common::counters::Counter;
 
-use crate::churn::next_change;
+use crate::churn::{Change, next_change};
 use crate::lb::{Balancer, Config};
 use crate::pattern::Random;
 use crate::streams::client::{Client, Load};
@@ -135,8 +135,11 @@ pub fn run(case: Case) -> Result<Outcome> {
             // The new daemon finds a file that has changed meanwhile.
             balancer.configure(&config)?;
             balancer.run()?;
-        } else {
-            balancer.reload(&config)?;
+        }
+        match change {
+            Change::Drain(backend) => balancer.drain(backend)?,
+            Change::Undrain(backend) => balancer.undrain(backend)?,
+            Change::Add(_) | Change::Reweight(..) | Change::Remove(_) => balancer.reload(&config)?,
         }
         steps += 1;
         let next = start + CHANGE_EVERY * steps;

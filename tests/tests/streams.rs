@@ -1,6 +1,8 @@
 //! Streams end to end: what users keep while the balancer's backends change.
 
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ use foobar_common::slot::Phase;
 use foobar_tests::lb::{Balancer, Config};
 use foobar_tests::pattern::seed;
 use foobar_tests::pins::Pins;
+use foobar_tests::process::Process;
 use foobar_tests::steady::{self, Case, History, PORT, SERVICE};
 use foobar_tests::streams::client::{Client, Load};
 use foobar_tests::streams::report::Cause;
@@ -94,6 +97,37 @@ fn a_slots_history_keeps_streams_without_a_daemon() -> Result<()> {
     println!("{lost}");
     assert!(lost.failed_by(Cause::Reset) >= 300, "{lost}");
     assert_eq!(lost.corrupt_bytes, 0, "{lost}");
+    Ok(())
+}
+
+/// The namespaces, run directories and mounts of a world.
+fn traces(world: &str) -> Result<Vec<String>> {
+    let mut traces = Vec::new();
+    for directory in [Path::new("/run/netns"), &std::env::temp_dir()] {
+        for entry in std::fs::read_dir(directory)? {
+            traces.extend(entry?.file_name().into_string().ok());
+        }
+    }
+    traces.extend(std::fs::read_to_string("/proc/mounts")?.lines().map(str::to_owned));
+    traces.retain(|trace| trace.contains(world));
+    Ok(traces)
+}
+
+/// After a failure too: a world is dropped while its test unwinds.
+#[test]
+fn a_world_leaves_nothing_behind() -> Result<()> {
+    let world = World::new(1)?;
+    let name = world.directory().file_name().context("a name")?.to_string_lossy().into_owned();
+    // Four hosts and the directory, a bpffs in it, and `ip netns`'s mounts of the four.
+    assert!(traces(&name)?.len() >= 6, "{:?}", traces(&name)?);
+    let log = world.directory().join("log");
+    let sleeper = Process::start(world.client(), Command::new("sleep").arg("600"), &log)?;
+    let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let _both = (sleeper, world);
+        panic!("a test that fails");
+    }));
+    assert!(failed.is_err());
+    assert_eq!(traces(&name)?, [""; 0]);
     Ok(())
 }
 
