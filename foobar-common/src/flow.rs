@@ -23,6 +23,12 @@ pub const fn flow_hash(seed: [u64; 2], source: [u64; 2], ports_be: u32) -> u64 {
     h ^ h >> 32
 }
 
+/// Both ports, each network byte order, as [`flow_hash`] takes them.
+pub const fn ports_be(source_be: u16, destination_be: u16) -> u32 {
+    let (s, d) = (source_be.to_ne_bytes(), destination_be.to_ne_bytes());
+    u32::from_ne_bytes([s[0], s[1], d[0], d[1]])
+}
+
 /// The two positions that a VIP's entry may take in a table of `mask + 1` entries.
 ///
 /// `service` holds port (as it stands in the packet), protocol and kind, as [`crate::vip::VipKey::tail`]

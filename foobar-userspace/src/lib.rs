@@ -4,14 +4,26 @@
 //! aya, only `network` names netlink; state machines are pure and know neither clock nor socket.
 
 pub mod cli;
-#[cfg(feature = "lb")]
-pub mod dataplane;
 pub mod signals;
 pub mod telemetry;
 
+#[cfg(feature = "lb")]
+pub mod admin;
 #[cfg(feature = "app")]
 pub mod app;
+#[cfg(feature = "lb")]
+pub mod balancer;
+#[cfg(feature = "lb")]
+pub mod config;
+#[cfg(feature = "lb")]
+pub mod dataplane;
 #[cfg(feature = "dns")]
 pub mod dns;
+#[cfg(feature = "lb")]
+pub mod health;
+#[cfg(feature = "lb")]
+pub mod lb;
+#[cfg(feature = "lb")]
+pub mod network;
 #[cfg(feature = "web")]
 pub mod web;

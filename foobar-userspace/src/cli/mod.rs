@@ -1,5 +1,12 @@
 //! The command line: roles that run, and the operator's commands as thin clients of the admin API.
 
+#[cfg(feature = "lb")]
+mod client;
+#[cfg(feature = "lb")]
+mod config;
+#[cfg(feature = "lb")]
+mod status;
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -8,6 +15,22 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "foobar", version, propagate_version = true)]
 pub enum Command {
+    /// Run the balancer's daemon: XDP steering, health checks, drains
+    #[cfg(feature = "lb")]
+    Lb(crate::lb::Args),
+    /// Show a running balancer: VIPs, backends, slots, counters
+    #[cfg(feature = "lb")]
+    Status(status::StatusArgs),
+    /// Let a backend take no new flows; established ones stay
+    #[cfg(feature = "lb")]
+    Drain(status::DrainArgs),
+    /// Let a drained backend take new flows again
+    #[cfg(feature = "lb")]
+    Undrain(status::DrainArgs),
+    /// Validate configuration files
+    #[cfg(feature = "lb")]
+    #[command(subcommand)]
+    Config(config::Command),
     /// Run a web server: TLS, static files, compression, reverse proxy to the app tier
     #[cfg(feature = "web")]
     Web(crate::web::Args),
@@ -26,6 +49,16 @@ impl Command {
     /// What stopped it, in words for a person; the exit code is then 1.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            #[cfg(feature = "lb")]
+            Self::Lb(args) => return crate::lb::run(args).await,
+            #[cfg(feature = "lb")]
+            Self::Status(args) => return args.run().await,
+            #[cfg(feature = "lb")]
+            Self::Drain(args) => return args.run("drain").await,
+            #[cfg(feature = "lb")]
+            Self::Undrain(args) => return args.run("undrain").await,
+            #[cfg(feature = "lb")]
+            Self::Config(command) => return command.run(),
             #[cfg(feature = "web")]
             Self::Web(args) => crate::web::run(args).await?,
             #[cfg(feature = "app")]

@@ -59,7 +59,7 @@ impl DataPlane {
                 let bits = word.load(Ordering::Acquire);
                 if bits != 0 && judge(NoteEntry::Pending(PendingNote(bits))) == Sweep::Delete {
                     // Lost where the data plane was faster: then it is a newer note.
-                    drop(word.compare_exchange(bits, 0, Ordering::AcqRel, Ordering::Relaxed));
+                    _ = word.compare_exchange(bits, 0, Ordering::AcqRel, Ordering::Relaxed);
                 }
             }
         }

@@ -1,0 +1,156 @@
+//! The admin API of the balancer's daemon: HTTP with JSON on a unix socket, for root and the daemon's group.
+//!
+//! It knows no steering: requests go to the daemon's loop, answers come back. The types here are the API.
+
+mod server;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+pub use server::{Server, serve};
+
+/// Where the socket is unless the configuration says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/foobar/lb.sock";
+
+/// A request, and where its answer goes.
+#[derive(Debug)]
+pub enum Request {
+    /// The whole status.
+    Status(oneshot::Sender<Result<Status, String>>),
+    /// Drain a backend of a VIP, or end that.
+    Drain {
+        /// The VIP's name.
+        vip: String,
+        /// The backend's address.
+        backend: IpAddr,
+        /// Whether it is to be drained.
+        drained: bool,
+        /// Done, or why not.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+}
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// The interface that the program is attached to.
+    pub interface: String,
+    /// `native`, `generic`, or `adopted` where an earlier daemon attached it.
+    pub mode: String,
+    /// How long the daemon has run, in seconds.
+    pub uptime_s: u64,
+    /// The directory of the pins.
+    pub pins: Option<String>,
+    /// What was wrong with the configuration at the last reload, if it was refused.
+    pub last_reload_error: Option<String>,
+    /// What the NIC itself lost.
+    pub nic: DropCounters,
+    /// Notes, as of the last sweep.
+    pub notes: NotesStatus,
+    /// The data plane's counters, by name.
+    pub counters: BTreeMap<String, u64>,
+    /// The VIPs, in the configuration's order.
+    pub vips: Vec<VipStatus>,
+}
+
+/// What the NIC itself lost.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct DropCounters {
+    /// Received frames dropped for want of buffers, or by the kernel.
+    pub rx_dropped: u64,
+    /// Frames that the hardware had no descriptor for.
+    pub rx_missed: u64,
+    /// Broken frames received.
+    pub rx_errors: u64,
+    /// Frames dropped on their way out.
+    pub tx_dropped: u64,
+}
+
+/// How full the map of notes is.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct NotesStatus {
+    /// Notes in the map.
+    pub used: u64,
+    /// Notes that it has room for.
+    pub capacity: u64,
+}
+
+/// A VIP.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VipStatus {
+    /// Its name.
+    pub name: String,
+    /// Address, port and protocol, `192.0.2.101:443/tcp`.
+    pub service: String,
+    /// Whether this balancer answers for the address.
+    pub owned: bool,
+    /// `healthy`, `none_up` (all are down, all go on being used) or `nobody`.
+    pub serving: String,
+    /// A change waits for room for notes.
+    pub waiting: bool,
+    /// Number of slots.
+    pub slots: u32,
+    /// Slots by phase.
+    pub phases: PhaseCounts,
+    /// Frames sent to its backends.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// New TCP connections (SYNs) among them.
+    pub connections: u64,
+    /// Its backends.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// Slots by phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseCounts {
+    /// One owner, no look-up.
+    pub settled: usize,
+    /// Notes of a peer are followed.
+    pub open: usize,
+    /// The owner changed less than T ago.
+    pub moving: usize,
+    /// T has passed; noted flows remain.
+    pub moved: usize,
+}
+
+/// A backend of a VIP.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its index in the target array.
+    pub target: u16,
+    /// Its weight.
+    pub weight: u16,
+    /// `up`, `soft_down`, `hard_down` or `unknown`.
+    pub state: String,
+    /// An operator drains it.
+    pub drained: bool,
+    /// It is no longer in the configuration.
+    pub removed: bool,
+    /// Why it can't be reached, where the network says so.
+    pub trouble: Option<String>,
+    /// The MAC address that its frames get.
+    pub mac: Option<String>,
+    /// Slots whose new flows it gets.
+    pub slots: usize,
+    /// Slots whose earlier owner it is.
+    pub earlier_slots: usize,
+    /// Frames sent to it.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// New TCP connections (SYNs) among them.
+    pub connections: u64,
+    /// The last check's result in words.
+    pub last_check: Option<String>,
+    /// How long the last check took, in microseconds.
+    pub check_latency_us: Option<u64>,
+}

@@ -1,0 +1,316 @@
+//! The slots of one VIP, and the rules by which their owners change without moving a flow.
+//!
+//! A slot remembers its earlier owners until every flow of theirs that lives has a note (see
+//! [`foobar_common::slot`]); [`foobar_common::steering::decide`] is what a packet makes of it. Everything that
+//! changes a slot is a method here, called by one writer. Times are CLOCK_MONOTONIC in nanoseconds and come from
+//! the caller; nothing is written to a map: [`SlotTable::take_changed`] says what has to be.
+//!
+//! Invariants: a settled slot has no history and no live note in it names another member than `current`; the
+//! un-noted owner doesn't change while a slot is moving, unless that member leaves.
+
+use std::collections::BTreeMap;
+
+use foobar_common::slot::{ColdSlot, Member, NONE, Phase, Slot};
+
+/// How long new flows are still noted after moving ends, and how long a slot stays open at least.
+pub const LINGER_NS: u64 = 1_000_000_000;
+
+const PHASES: usize = Phase::Moved as usize + 1;
+
+/// How many slots name a member, by place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// As the owner of new flows.
+    pub current: usize,
+    /// As the owner before.
+    pub previous: usize,
+    /// As the owner before that one.
+    pub older: usize,
+}
+
+/// The slots of one VIP.
+#[derive(Clone, Debug)]
+pub struct SlotTable {
+    slots: Vec<ColdSlot>,
+    phases: [usize; PHASES],
+    changed: Vec<u32>,
+    is_changed: Vec<bool>,
+}
+
+impl SlotTable {
+    /// `count` settled slots without an owner.
+    #[must_use]
+    pub fn new(count: usize) -> Self {
+        Self::adopt(std::iter::repeat_n(ColdSlot::default(), count))
+    }
+
+    /// The slots that maps held, as they are. An owner that is no member any more has to [`leave`](Self::leave).
+    #[must_use]
+    pub fn adopt(held: impl IntoIterator<Item = ColdSlot>) -> Self {
+        let slots: Vec<ColdSlot> = held.into_iter().collect();
+        let mut phases = [0; PHASES];
+        for held in &slots {
+            phases[held.slot.phase() as usize] += 1;
+        }
+        Self {
+            is_changed: vec![false; slots.len()],
+            slots,
+            phases,
+            changed: Vec::new(),
+        }
+    }
+
+    /// All slots, with the time at which each one's phase began.
+    #[must_use]
+    pub fn slots(&self) -> &[ColdSlot] {
+        &self.slots
+    }
+
+    /// Slot `i`.
+    ///
+    /// # Panics
+    /// Where there is no slot `i`, as every method that takes an index.
+    #[must_use]
+    pub fn slot(&self, i: usize) -> Slot {
+        self.slots[i].slot
+    }
+
+    /// How many slots are in a phase.
+    #[must_use]
+    pub fn count(&self, phase: Phase) -> usize {
+        self.phases[phase as usize]
+    }
+
+    /// The slots changed since the last call, each once, in the order in which they first changed.
+    pub fn take_changed(&mut self) -> Vec<u32> {
+        for &i in &self.changed {
+            self.is_changed[i as usize] = false;
+        }
+        std::mem::take(&mut self.changed)
+    }
+
+    /// How many slots name each member, for those that are named.
+    #[must_use]
+    pub fn usage(&self) -> BTreeMap<Member, Usage> {
+        let mut named: Vec<Usage> = Vec::new();
+        for ColdSlot { slot, .. } in &self.slots {
+            let highest = usize::from(slot.current.max(slot.previous).max(slot.older));
+            if named.len() <= highest {
+                named.resize(highest + 1, Usage::default());
+            }
+            named[usize::from(slot.current)].current += 1;
+            named[usize::from(slot.previous)].previous += 1;
+            named[usize::from(slot.older)].older += 1;
+        }
+        let members = named
+            .into_iter()
+            .enumerate()
+            .skip(1)
+            .filter(|(_, usage)| *usage != Usage::default());
+        members.map(|(member, usage)| (member as Member, usage)).collect()
+    }
+
+    /// Gives slot `i` to `member`, keeping what its earlier owners have. True where that is a change.
+    ///
+    /// A slot that nobody had has no flows to keep, so its phase stays.
+    pub fn change(&mut self, i: usize, member: Member, now_ns: u64) -> bool {
+        let ColdSlot { slot, since_ns } = self.slots[i];
+        if slot.current == member {
+            return false;
+        }
+        let next = match slot.phase() {
+            Phase::Moving => {
+                let unnoted = if slot.previous == NONE && slot.older == NONE {
+                    NONE
+                } else {
+                    slot.unnoted_owner()
+                };
+                ColdSlot {
+                    slot: moving(member, slot.current, unnoted),
+                    since_ns,
+                }
+            }
+            Phase::Settled | Phase::Open | Phase::Fresh | Phase::Moved if slot.current == NONE => ColdSlot {
+                slot: Slot {
+                    current: member,
+                    ..slot
+                },
+                since_ns,
+            },
+            Phase::Settled | Phase::Open | Phase::Fresh | Phase::Moved => ColdSlot {
+                slot: moving(member, slot.current, NONE),
+                since_ns: now_ns,
+            },
+        };
+        self.put(i, next);
+        true
+    }
+
+    /// Applies a whole table of owners as changes.
+    ///
+    /// # Panics
+    /// Where `desired` has another length than the table.
+    pub fn retarget(&mut self, desired: &[Member], now_ns: u64) -> usize {
+        assert_eq!(desired.len(), self.slots.len(), "a table of another size");
+        desired
+            .iter()
+            .enumerate()
+            .filter(|(i, member)| self.change(*i, **member, now_ns))
+            .count()
+    }
+
+    /// Hard down: `member`'s flows are lost, so it leaves every slot at once; where it was current, the slot's
+    /// entry in `heirs`, a whole table of owners, takes over.
+    ///
+    /// # Panics
+    /// Where `heirs` has another length than the table.
+    pub fn leave(&mut self, member: Member, heirs: &[Member], now_ns: u64) {
+        assert_eq!(heirs.len(), self.slots.len(), "a table of another size");
+        if member == NONE {
+            return;
+        }
+        for (i, &heir) in heirs.iter().enumerate() {
+            let ColdSlot { slot, since_ns } = self.slots[i];
+            if ![slot.current, slot.previous, slot.older].contains(&member) {
+                continue;
+            }
+            let current = if slot.current == member {
+                heir
+            } else {
+                slot.current
+            };
+            let mut history = [slot.previous, slot.older]
+                .into_iter()
+                .filter(|&m| m != member && m != NONE);
+            let (previous, older) = (history.next().unwrap_or(NONE), history.next().unwrap_or(NONE));
+            let next = match slot.phase() {
+                Phase::Moving if previous == NONE => ColdSlot {
+                    slot: Slot {
+                        phase: Phase::Fresh as u16,
+                        ..Slot::settled(current)
+                    },
+                    since_ns: now_ns,
+                },
+                Phase::Settled | Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved => ColdSlot {
+                    slot: Slot {
+                        current,
+                        previous,
+                        older,
+                        ..slot
+                    },
+                    since_ns,
+                },
+            };
+            self.put(i, next);
+        }
+    }
+
+    /// Lets time pass: moving ends after the idle time T, new flows are noted for a second more.
+    pub fn advance(&mut self, now_ns: u64, idle_ns: u64) {
+        if self.count(Phase::Moving) + self.count(Phase::Fresh) == 0 {
+            return;
+        }
+        for i in 0..self.slots.len() {
+            let ColdSlot { slot, since_ns } = self.slots[i];
+            let elapsed = now_ns.saturating_sub(since_ns);
+            let phase = match slot.phase() {
+                Phase::Moving if elapsed > idle_ns => Phase::Fresh,
+                Phase::Fresh if elapsed > LINGER_NS => Phase::Moved,
+                Phase::Settled | Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved => continue,
+            };
+            let slot = Slot {
+                phase: phase as u16,
+                ..Slot::settled(slot.current)
+            };
+            self.put(
+                i,
+                ColdSlot {
+                    slot,
+                    since_ns: now_ns,
+                },
+            );
+        }
+    }
+
+    /// A peer's note came for slot `i`: where it is settled, notes count from now on.
+    pub fn open(&mut self, i: usize, now_ns: u64) -> bool {
+        let slot = self.slots[i].slot;
+        let settled = slot.phase() == Phase::Settled;
+        if settled {
+            let slot = Slot {
+                phase: Phase::Open as u16,
+                ..slot
+            };
+            self.put(
+                i,
+                ColdSlot {
+                    slot,
+                    since_ns: now_ns,
+                },
+            );
+        }
+        settled
+    }
+
+    /// The slots that may settle, to be asked for before the notes are read: those moved, and those open for
+    /// over a second.
+    #[must_use]
+    pub fn may_settle(&self, now_ns: u64) -> Vec<u32> {
+        if self.count(Phase::Moved) + self.count(Phase::Open) == 0 {
+            return Vec::new();
+        }
+        let ready = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, held)| is_ready(held, now_ns));
+        ready.map(|(i, _)| i as u32).collect()
+    }
+
+    /// Settles slot `i`, in which no live note names anything but `current`: the caller has looked, after it
+    /// asked [`may_settle`](Self::may_settle). False where the slot isn't ready (any more).
+    pub fn settle(&mut self, i: usize, now_ns: u64) -> bool {
+        let ready = is_ready(&self.slots[i], now_ns);
+        if ready {
+            let slot = Slot::settled(self.slots[i].slot.current);
+            self.put(
+                i,
+                ColdSlot {
+                    slot,
+                    since_ns: now_ns,
+                },
+            );
+        }
+        ready
+    }
+
+    fn put(&mut self, i: usize, next: ColdSlot) {
+        let held = &mut self.slots[i];
+        self.phases[held.slot.phase() as usize] -= 1;
+        self.phases[next.slot.phase() as usize] += 1;
+        *held = next;
+        if !std::mem::replace(&mut self.is_changed[i], true) {
+            self.changed.push(i as u32);
+        }
+    }
+}
+
+fn moving(current: Member, previous: Member, older: Member) -> Slot {
+    Slot {
+        current,
+        previous,
+        older,
+        phase: Phase::Moving as u16,
+    }
+}
+
+fn is_ready(held: &ColdSlot, now_ns: u64) -> bool {
+    match held.slot.phase() {
+        Phase::Moved => true,
+        Phase::Open => now_ns.saturating_sub(held.since_ns) > LINGER_NS,
+        Phase::Settled | Phase::Moving | Phase::Fresh => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+//! The operator's side of the admin API.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use crate::admin::DEFAULT_SOCKET;
+
+/// Where the daemon is.
+#[derive(Debug, clap::Args)]
+pub(super) struct SocketArgs {
+    /// The daemon's admin socket
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+}
+
+impl SocketArgs {
+    /// Sends a request without a body, and gives back the answer.
+    ///
+    /// # Errors
+    /// Where nobody listens, or the daemon refuses, in its words.
+    pub(super) async fn call(&self, method: Method, path: &str) -> Result<Value> {
+        let stream = UnixStream::connect(&self.socket).await.with_context(|| {
+            format!(
+                "no daemon answers on {}: is `foobar lb` running? (--socket names another path)",
+                self.socket.display()
+            )
+        })?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "foobar")
+            .body(Empty::<Bytes>::new())?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        let value: Value = serde_json::from_slice(&body).context("the daemon's answer is not JSON")?;
+        if !status.is_success() {
+            bail!("{}", value["error"].as_str().unwrap_or(status.as_str()));
+        }
+        Ok(value)
+    }
+}

@@ -1,0 +1,251 @@
+//! The balancer's configuration, `lb.toml`: its types, reading, validation and the difference between two.
+//!
+//! A [`Config`] that exists is valid: names and services are unique, addresses are of a family that the
+//! data plane serves, sizes fit the limits. Nothing here opens a socket, knows a map or reads a clock;
+//! whether the interface or a backend exists is for others to find out.
+
+mod check;
+mod difference;
+mod duration;
+mod parse;
+mod report;
+mod service;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod walk;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use difference::{Difference, Field, FixedChange, Reweighted, VipChange, difference, keep_fixed};
+pub use duration::{DurationError, format_duration, parse_duration};
+pub use parse::parse;
+pub use report::{Place, Problem, Report};
+
+/// A whole `lb.toml`, validated, with defaults filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The NIC that the balancer's XDP program is attached to, by name (at most 15 bytes).
+    pub interface: String,
+    /// Where programs, maps and links are pinned; a directory on a bpffs.
+    pub pin_dir: PathBuf,
+    /// The unix socket of the admin API.
+    pub admin_socket: PathBuf,
+    /// The file with the cluster's flow-hash seed (32 hex digits); without one the seed is random at the
+    /// first start and kept in a pinned map.
+    pub seed_file: Option<PathBuf>,
+    /// MACs of the other load balancers, at most 8: a VIP frame from one of them is a loop.
+    pub peer_macs: Vec<[u8; 6]>,
+    /// Sizes of the maps.
+    pub limits: Limits,
+    /// The services, in the file's order.
+    pub vips: Vec<Vip>,
+}
+
+/// Sizes of the maps in entries, fixed when the programs are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Slots of all VIPs together.
+    pub slots: u32,
+    /// Targets (backends as members of a VIP), at most 32767.
+    pub targets: u32,
+    /// Notes of established flows.
+    pub notes: u32,
+    /// Notes that wait for their flow's second packet.
+    pub pending_notes: u32,
+}
+
+/// A service: one address, port and protocol, and the backends that serve it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vip {
+    /// The operator's name for it, unique; `[a-z0-9-]+`.
+    pub name: String,
+    /// The address that clients connect to.
+    pub address: IpAddr,
+    /// The port, at the VIP and at every backend alike: nothing is translated.
+    pub port: u16,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// Whether this balancer answers ARP and ping for the address; the same for all services of an address.
+    pub owned: bool,
+    /// Slots of its steering table: a power of two, 256 to 65536.
+    pub slots: u32,
+    /// How the steering table is filled.
+    pub table: TableKind,
+    /// T: a flow that is idle for longer may be steered elsewhere.
+    pub idle_timeout: Duration,
+    /// After this, flows of a drained or removed backend are cut; without, they end when they end.
+    pub drain_timeout: Option<Duration>,
+    /// What happens to packets that no backend can take.
+    pub unserved: Unserved,
+    /// How its backends are judged; `None`: they are taken to be up.
+    pub check: Option<Check>,
+    /// Its backends, in the file's order; addresses are unique.
+    pub backends: Vec<Backend>,
+}
+
+impl Vip {
+    /// What makes it the service it is.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        Service {
+            address: self.address,
+            port: self.port,
+            protocol: self.protocol,
+        }
+    }
+}
+
+/// The identity of a service on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Service {
+    /// The VIP's address.
+    pub address: IpAddr,
+    /// The VIP's port.
+    pub port: u16,
+    /// The VIP's protocol.
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}/{}",
+            SocketAddr::new(self.address, self.port),
+            self.protocol
+        )
+    }
+}
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// How a VIP's slots are given to its backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableKind {
+    /// Weighted Maglev: the best balance, a few collateral moves.
+    Maglev,
+    /// Weighted rendezvous hashing: no collateral moves, a slightly worse balance.
+    Rendezvous,
+}
+
+/// What a packet gets that no backend can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unserved {
+    /// Nothing.
+    Drop,
+    /// A TCP RST.
+    Reset,
+}
+
+/// How a VIP's backends are judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// The port that is checked, at the VIP's address.
+    pub port: u16,
+    /// What is asked.
+    pub probe: Probe,
+    /// How often, and how many answers make a judgement.
+    pub timing: Timing,
+}
+
+/// What a check asks of a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// A TCP connection is accepted.
+    Tcp,
+    /// An HTTP request is answered with the expected status.
+    Http(Request),
+    /// The same through TLS. The certificate is not verified: the check judges reachability and status,
+    /// not identity.
+    Https(Request),
+}
+
+/// The request of an HTTP check, and the answer that passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The Host header and, unless it is an address, the TLS server name.
+    pub host: String,
+    /// Path and query.
+    pub path: String,
+    /// The status code that passes.
+    pub status: u16,
+}
+
+/// The rhythm of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// Between two checks of a backend whose state is not in doubt.
+    pub interval: Duration,
+    /// For one whole check, from connect to the last byte that it needs.
+    pub timeout: Duration,
+    /// Consecutive failures that make an up backend down.
+    pub fall: u32,
+    /// Consecutive passes that make a down backend up.
+    pub rise: u32,
+    /// Between two checks while the last result contradicts the state.
+    pub doubt_interval: Duration,
+    /// Between two checks of a backend that is down.
+    pub down_interval: Duration,
+    /// Pure silence for this long makes it hard down.
+    pub hard_after: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            fall: 3,
+            rise: 2,
+            doubt_interval: Duration::from_millis(500),
+            down_interval: Duration::from_secs(5),
+            hard_after: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A server behind a VIP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backend {
+    /// Its own address, of the VIP's family.
+    pub address: IpAddr,
+    /// Its share of the VIP's slots relative to the others', 0 to 256; 0: drained by configuration.
+    pub weight: u16,
+}
+
+/// Reads and validates a configuration file.
+///
+/// # Errors
+/// Everything that is wrong with the file, each with its place; also where it cannot be read.
+pub fn load(path: &Path) -> Result<Config, Report> {
+    let name = path.display().to_string();
+    match std::fs::read(path) {
+        Ok(bytes) => parse::parse_bytes(&name, &bytes),
+        Err(error) => Err(Report::unreadable(&name, &error)),
+    }
+}

@@ -1,0 +1,213 @@
+//! From text to a [`Config`]: the file's top level. What is in a `[[vip]]` is `service`'s, what must hold
+//! between entries is `validate`'s.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+use super::report::{Problems, Report};
+use super::service::{Draft, VIP_KEYS};
+use super::walk::Section;
+use super::{Config, Limits, validate};
+
+const KEYS: [&str; 7] = [
+    "interface",
+    "pin_dir",
+    "admin_socket",
+    "seed_file",
+    "peer_macs",
+    "limits",
+    "vip",
+];
+const LIMIT_KEYS: [&str; 4] = ["slots", "targets", "notes", "pending_notes"];
+
+const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/foobar";
+const DEFAULT_ADMIN_SOCKET: &str = "/run/foobar/lb.sock";
+const DEFAULT_LIMITS: Limits = Limits {
+    slots: 1_048_576,
+    targets: 4_096,
+    notes: 262_144,
+    pending_notes: 262_144,
+};
+
+/// The kernel's IFNAMSIZ without the closing zero.
+const INTERFACE_NAME_MAX: usize = 15;
+const PEERS_MAX: usize = 8;
+/// Members are 16-bit numbers in a slot, half of which are kept back.
+const TARGETS_MAX: u32 = 32_767;
+/// 512 MiB of slots.
+const ENTRIES_MAX: u32 = 1 << 26;
+
+/// Reads and validates a configuration; `name` is what the report calls it.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its place. A syntax error is the only one of its report:
+/// what follows it cannot be trusted.
+pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
+    let mut problems = Problems::new(text);
+    let root = match DeTable::parse(text) {
+        Ok(root) => root,
+        Err(error) => {
+            let end = text.len();
+            problems.add(
+                error.span().unwrap_or(end..end),
+                format!("syntax: {}", error.message()),
+                "",
+            );
+            return Err(problems.into_report(name));
+        }
+    };
+    match read(root.get_ref(), &mut problems) {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(problems.into_report(name)),
+    }
+}
+
+/// The same from bytes, which may not be UTF-8.
+pub(super) fn parse_bytes(name: &str, bytes: &[u8]) -> Result<Config, Report> {
+    match str::from_utf8(bytes) {
+        Ok(text) => parse(name, text),
+        Err(error) => {
+            let text = String::from_utf8_lossy(bytes);
+            let mut problems = Problems::new(&text);
+            let at = error.valid_up_to();
+            problems.add(at..at + 1, "the file is not UTF-8 here", "save it as UTF-8");
+            Err(problems.into_report(name))
+        }
+    }
+}
+
+fn read(root: &DeTable<'_>, problems: &mut Problems<'_>) -> Option<Config> {
+    let root = Section::new(root, 0..0, &KEYS, problems);
+    root.require("interface", "\"eth0\"", problems);
+    let interface = root.string("interface", problems);
+    if let Some(interface) = &interface {
+        interface_name(interface, problems);
+    }
+    let pin_dir = path(&root, "pin_dir", problems);
+    let admin_socket = path(&root, "admin_socket", problems);
+    let seed_file = path(&root, "seed_file", problems);
+    let peer_macs = peer_macs(&root, problems);
+    let limits = limits(&root, problems);
+
+    let sections = root.tables("vip", "[[vip]]", &VIP_KEYS, problems);
+    let many = sections.len() > super::service::MANY_VIPS;
+    let drafts: Vec<Draft<'_>> = sections
+        .iter()
+        .map(|vip| Draft::read(vip, many, problems))
+        .collect();
+    validate::between_vips(&drafts, problems);
+    validate::sums(&drafts, &limits, problems);
+
+    Some(Config {
+        interface: (*interface?.get_ref()).to_owned(),
+        pin_dir: pin_dir.unwrap_or_else(|| DEFAULT_PIN_DIR.into()),
+        admin_socket: admin_socket.unwrap_or_else(|| DEFAULT_ADMIN_SOCKET.into()),
+        seed_file,
+        peer_macs,
+        limits,
+        vips: drafts.into_iter().map(Draft::finish).collect::<Option<_>>()?,
+    })
+}
+
+fn interface_name(name: &Spanned<&str>, problems: &mut Problems<'_>) {
+    let text = *name.get_ref();
+    if text.len() > INTERFACE_NAME_MAX {
+        let message = format!("the interface name {text:?} is too long: {} bytes", text.len());
+        problems.add(
+            name.span(),
+            message,
+            format!("Linux names have at most {INTERFACE_NAME_MAX}; see `ip link`"),
+        );
+    } else if matches!(text, "" | "." | "..")
+        || text.contains(|c: char| c.is_whitespace() || "/:\0".contains(c))
+    {
+        problems.add(
+            name.span(),
+            format!("{text:?} cannot be an interface's name"),
+            "see `ip link` for the names",
+        );
+    }
+}
+
+fn path(root: &Section<'_, '_>, name: &str, problems: &mut Problems<'_>) -> Option<PathBuf> {
+    let text = root.string(name, problems)?;
+    if text.get_ref().is_empty() || text.get_ref().contains('\0') {
+        problems.add(
+            text.span(),
+            format!("{name} is not a path"),
+            "leave the key out for the default",
+        );
+        return None;
+    }
+    Some(PathBuf::from(*text.get_ref()))
+}
+
+fn limits(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Limits {
+    let Some(section) = root.table("limits", &LIMIT_KEYS, problems) else {
+        return DEFAULT_LIMITS;
+    };
+    let mut size = |name, range, default| {
+        section
+            .integer::<u32>(name, range, problems)
+            .map_or(default, Spanned::into_inner)
+    };
+    Limits {
+        slots: size("slots", 256..=ENTRIES_MAX, DEFAULT_LIMITS.slots),
+        targets: size("targets", 1..=TARGETS_MAX, DEFAULT_LIMITS.targets),
+        notes: size("notes", 16..=ENTRIES_MAX, DEFAULT_LIMITS.notes),
+        pending_notes: size("pending_notes", 16..=ENTRIES_MAX, DEFAULT_LIMITS.pending_notes),
+    }
+}
+
+fn peer_macs(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Vec<[u8; 6]> {
+    let mut seen: Vec<([u8; 6], Range<usize>)> = Vec::new();
+    for text in root.strings("peer_macs", problems) {
+        let Some(mac) = mac(text.get_ref()) else {
+            let message = format!("{:?} is not a MAC address", text.get_ref());
+            problems.add(
+                text.span(),
+                message,
+                "six pairs of hex digits with colons: \"02:00:00:00:00:02\"",
+            );
+            continue;
+        };
+        if mac[0] & 1 == 1 || mac == [0; 6] {
+            let message = format!("{} is not the MAC of a host", text.get_ref());
+            problems.add(
+                text.span(),
+                message,
+                "a group, broadcast or zero address; see `ip link` on the peer",
+            );
+        } else if let Some((_, first)) = seen.iter().find(|(other, _)| *other == mac) {
+            let line = problems.line(first);
+            let message = format!("{} is in peer_macs twice", text.get_ref());
+            problems.add(text.span(), message, format!("first on line {line}"));
+        } else {
+            if seen.len() == PEERS_MAX {
+                let message = format!("peer_macs has more than {PEERS_MAX} entries");
+                problems.add(
+                    text.span(),
+                    message,
+                    format!("a cluster has at most {} balancers", PEERS_MAX + 1),
+                );
+            }
+            seen.push((mac, text.span()));
+        }
+    }
+    seen.into_iter().map(|(mac, _)| mac).collect()
+}
+
+fn mac(text: &str) -> Option<[u8; 6]> {
+    let mut bytes = [0; 6];
+    let mut pairs = text.split(':');
+    for byte in &mut bytes {
+        let pair = pairs
+            .next()
+            .filter(|pair| pair.len() == 2 && pair.bytes().all(|c| c.is_ascii_hexdigit()))?;
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+    }
+    pairs.next().is_none().then_some(bytes)
+}

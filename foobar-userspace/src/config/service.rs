@@ -1,0 +1,293 @@
+//! One `[[vip]]` of the file: its keys and its backends, each judged by itself. Its check is `check`'s,
+//! what must hold between VIPs is `validate`'s.
+
+use std::net::IpAddr;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::check;
+use super::report::Problems;
+use super::walk::Section;
+use super::{Backend, Check, Protocol, Service, TableKind, Unserved, Vip};
+
+pub(super) const VIP_KEYS: [&str; 12] = [
+    "name",
+    "address",
+    "port",
+    "protocol",
+    "owned",
+    "slots",
+    "table",
+    "idle_timeout",
+    "drain_timeout",
+    "unserved",
+    "check",
+    "backend",
+];
+const BACKEND_KEYS: [&str; 3] = ["address", "weight", "port"];
+/// In a file with more VIPs than this, the default number of slots is the small one.
+pub(super) const MANY_VIPS: usize = 100;
+const SLOTS: RangeInclusive<u32> = 256..=65_536;
+const SLOTS_DEFAULT: u32 = 65_536;
+const SLOTS_DEFAULT_MANY: u32 = 4_096;
+const WEIGHT_DEFAULT: u16 = 100;
+const WEIGHT_MAX: u16 = 256;
+const NAME_MAX: usize = 63;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// A VIP as far as it could be read; what is missing has been noted as a problem.
+pub(super) struct Draft<'t> {
+    /// Its `[[vip]]`.
+    pub(super) header: Range<usize>,
+    pub(super) name: Option<Spanned<&'t str>>,
+    pub(super) address: Option<Spanned<IpAddr>>,
+    pub(super) port: Option<Spanned<u16>>,
+    pub(super) protocol: Protocol,
+    /// Its place is the key's, or the header's where it is left at the default.
+    pub(super) owned: Spanned<bool>,
+    /// Likewise.
+    pub(super) slots: Spanned<u32>,
+    pub(super) backends: Vec<Spanned<Backend>>,
+    table: TableKind,
+    idle_timeout: Duration,
+    drain_timeout: Option<Duration>,
+    unserved: Unserved,
+    check: Option<Check>,
+}
+
+impl<'t> Draft<'t> {
+    /// Reads one `[[vip]]`; `many` chooses the default number of slots.
+    pub(super) fn read(section: &Section<'t, '_>, many: bool, problems: &mut Problems<'_>) -> Self {
+        let header = section.span.clone();
+        section.require("name", "\"site-a\"", problems);
+        section.require("address", "\"192.0.2.101\"", problems);
+        section.require("port", "443", problems);
+        let name = section.string("name", problems);
+        if let Some(name) = &name {
+            check_name(name, problems);
+        }
+        let address = address(section, problems);
+        if let Some(address) = &address {
+            vip_address(address, problems);
+        }
+        let port = section.integer::<u16>("port", 1..=u16::MAX, problems);
+        let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+        let protocol = section
+            .word("protocol", &protocols, problems)
+            .unwrap_or(Protocol::Tcp);
+        let idle_default = match protocol {
+            Protocol::Tcp => 15 * MINUTE,
+            Protocol::Udp => 2 * MINUTE,
+        };
+        let idle = section.duration("idle_timeout", SECOND..=WEEK, problems);
+        let drain = section.duration("drain_timeout", SECOND..=WEEK, problems);
+        let tables = [
+            ("maglev", TableKind::Maglev),
+            ("rendezvous", TableKind::Rendezvous),
+        ];
+        let answers = [("drop", Unserved::Drop), ("reset", Unserved::Reset)];
+        Self {
+            protocol,
+            owned: section
+                .boolean("owned", problems)
+                .unwrap_or_else(|| Spanned::new(header.clone(), true)),
+            slots: slots(section, many, problems),
+            backends: backends(section, address.as_ref(), port.as_ref(), problems),
+            table: section
+                .word("table", &tables, problems)
+                .unwrap_or(TableKind::Maglev),
+            idle_timeout: idle.map_or(idle_default, Spanned::into_inner),
+            drain_timeout: drain.map(Spanned::into_inner),
+            unserved: section
+                .word("unserved", &answers, problems)
+                .unwrap_or(Unserved::Drop),
+            check: check::read(section, address.as_ref(), port.as_ref(), protocol, problems),
+            header,
+            name,
+            address,
+            port,
+        }
+    }
+
+    /// Its identity, where that could be read, and where it stands.
+    pub(super) fn service(&self) -> Option<Spanned<Service>> {
+        let (address, port) = (self.address.as_ref()?, self.port.as_ref()?);
+        let service = Service {
+            address: *address.get_ref(),
+            port: *port.get_ref(),
+            protocol: self.protocol,
+        };
+        Some(Spanned::new(address.span(), service))
+    }
+
+    /// The VIP, where everything that it needs could be read.
+    pub(super) fn finish(self) -> Option<Vip> {
+        Some(Vip {
+            name: (*self.name?.get_ref()).to_owned(),
+            address: self.address?.into_inner(),
+            port: self.port?.into_inner(),
+            protocol: self.protocol,
+            owned: self.owned.into_inner(),
+            slots: self.slots.into_inner(),
+            table: self.table,
+            idle_timeout: self.idle_timeout,
+            drain_timeout: self.drain_timeout,
+            unserved: self.unserved,
+            check: self.check,
+            backends: self.backends.into_iter().map(Spanned::into_inner).collect(),
+        })
+    }
+}
+
+fn check_name(name: &Spanned<&str>, problems: &mut Problems<'_>) {
+    let text = *name.get_ref();
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if text.is_empty() || text.len() > NAME_MAX || !text.chars().all(fits) {
+        let hint = format!("1 to {NAME_MAX} of a-z, 0-9 and -");
+        problems.add(name.span(), format!("{text:?} cannot be a VIP's name"), hint);
+    }
+}
+
+fn address(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Spanned<IpAddr>> {
+    let text = section.string("address", problems)?;
+    match text.get_ref().parse() {
+        Ok(address) => Some(Spanned::new(text.span(), address)),
+        Err(_) => {
+            let hint = match text.get_ref() {
+                name if name.contains('/') => "without a prefix length: one address",
+                name if name.starts_with(|c: char| c.is_ascii_alphabetic()) && !name.contains(':') => {
+                    "an address, not a name: \"192.0.2.101\""
+                }
+                name if name.matches(':').count() == 1 => "without a port, which has a key of its own",
+                _ => "such as \"192.0.2.101\"",
+            };
+            problems.add(
+                text.span(),
+                format!("{:?} is not an IP address", text.get_ref()),
+                hint,
+            );
+            None
+        }
+    }
+}
+
+/// Why an address can be no single host's, if so.
+fn not_a_host(address: IpAddr) -> Option<&'static str> {
+    match address {
+        _ if address.is_unspecified() => Some("the unspecified address"),
+        _ if address.is_loopback() => Some("a loopback address"),
+        _ if address.is_multicast() => Some("a multicast address"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
+        _ => None,
+    }
+}
+
+fn vip_address(address: &Spanned<IpAddr>, problems: &mut Problems<'_>) {
+    let ip = *address.get_ref();
+    if let Some(kind) = not_a_host(ip) {
+        problems.add(
+            address.span(),
+            format!("{ip} cannot be a VIP: it is {kind}"),
+            "use an address that clients can reach",
+        );
+    } else if ip.is_ipv6() {
+        let message = format!("the VIP {ip} is IPv6, which this release does not support yet");
+        problems.add(
+            address.span(),
+            message,
+            "a limit of this release: VIPs are IPv4 only",
+        );
+    }
+}
+
+fn slots(section: &Section<'_, '_>, many: bool, problems: &mut Problems<'_>) -> Spanned<u32> {
+    let default = if many { SLOTS_DEFAULT_MANY } else { SLOTS_DEFAULT };
+    let Some(slots) = section.integer::<u32>("slots", SLOTS, problems) else {
+        return Spanned::new(section.span.clone(), default);
+    };
+    let count = *slots.get_ref();
+    if !count.is_power_of_two() {
+        let above = count.next_power_of_two();
+        let hint = format!("{} or {above}", above / 2);
+        problems.add(
+            slots.span(),
+            format!("slots must be a power of two, {count} is not"),
+            hint,
+        );
+    }
+    slots
+}
+
+fn backends(
+    section: &Section<'_, '_>,
+    vip: Option<&Spanned<IpAddr>>,
+    vip_port: Option<&Spanned<u16>>,
+    problems: &mut Problems<'_>,
+) -> Vec<Spanned<Backend>> {
+    let mut backends: Vec<Spanned<Backend>> = Vec::new();
+    for section in section.tables("backend", "[[vip.backend]]", &BACKEND_KEYS, problems) {
+        section.require("address", "\"192.0.2.21\"", problems);
+        let weight = section.integer::<u16>("weight", 0..=WEIGHT_MAX, problems);
+        let weight = weight.map_or(WEIGHT_DEFAULT, Spanned::into_inner);
+        let port = section.integer::<u16>("port", 1..=u16::MAX, problems);
+        if let (Some(port), Some(vip_port)) = (port, vip_port)
+            && port.get_ref() != vip_port.get_ref()
+        {
+            let message = format!(
+                "the backend's port {} is not the VIP's, {}",
+                port.get_ref(),
+                vip_port.get_ref()
+            );
+            problems.add(
+                port.span(),
+                message,
+                "there is no port translation: leave the key out",
+            );
+        }
+        let Some(address) = address(&section, problems) else {
+            continue;
+        };
+        backend_address(&address, vip, problems);
+        let (ip, span) = (*address.get_ref(), address.span());
+        if let Some(first) = backends.iter().find(|other| other.get_ref().address == ip) {
+            let line = problems.line(&first.span());
+            problems.add(
+                span,
+                format!("the backend {ip} is in this VIP twice"),
+                format!("first on line {line}"),
+            );
+        } else {
+            backends.push(Spanned::new(span, Backend { address: ip, weight }));
+        }
+    }
+    backends
+}
+
+fn backend_address(address: &Spanned<IpAddr>, vip: Option<&Spanned<IpAddr>>, problems: &mut Problems<'_>) {
+    let ip = *address.get_ref();
+    let family = |ip: IpAddr| if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+    if let Some(kind) = not_a_host(ip) {
+        problems.add(
+            address.span(),
+            format!("{ip} cannot be a backend: it is {kind}"),
+            "use the server's own address",
+        );
+    } else if let Some(vip) = vip
+        && vip.get_ref().is_ipv4() != ip.is_ipv4()
+    {
+        let (own, expected) = (family(ip), family(*vip.get_ref()));
+        let message = format!(
+            "the backend {ip} is {own}, its VIP {} is {expected}",
+            vip.get_ref()
+        );
+        problems.add(
+            address.span(),
+            message,
+            format!("use the server's {expected} address"),
+        );
+    }
+}

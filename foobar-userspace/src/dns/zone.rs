@@ -1,0 +1,333 @@
+//! What the zone answers to a question: no socket, no clock, no message encoding.
+//!
+//! The turn of the rotation is given by the caller, so that a question's answer is a pure function.
+
+use std::net::Ipv4Addr;
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::rdata::{A, NS, SOA};
+use hickory_proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
+
+/// Refresh, retry and expire of the SOA, in seconds. They are for secondaries, and this zone is never
+/// transferred; the values are the usual ones.
+const REFRESH: i32 = 3600;
+const RETRY: i32 = 600;
+const EXPIRE: i32 = 86_400;
+/// The zone has no history that a serial could tell apart: there are no transfers.
+const SERIAL: u32 = 1;
+/// Time to live of NS and SOA in the answer section, in seconds: they change less often than addresses.
+const NS_TTL: u32 = 3600;
+
+/// One question of a query.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The name asked for, in lower case
+    pub name: LowerName,
+    /// The record type
+    pub record_type: RecordType,
+    /// The class
+    pub class: DNSClass,
+}
+
+/// What goes into the reply.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// NoError, NXDomain or Refused
+    pub code: ResponseCode,
+    /// The AA bit
+    pub authoritative: bool,
+    /// The answer section
+    pub answers: Vec<Record>,
+    /// The SOA of a negative answer (RFC 2308)
+    pub soa: Option<Record>,
+    /// Addresses of the name servers named in the answers
+    pub additionals: Vec<Record>,
+}
+
+/// The checked parts that a zone is made of; all names fully qualified.
+#[derive(Debug)]
+pub(super) struct ZoneParts {
+    pub(super) origin: Name,
+    pub(super) primary: Name,
+    pub(super) contact: Name,
+    pub(super) ttl: u32,
+    pub(super) negative_ttl: u32,
+    pub(super) names: Vec<(Name, Vec<Ipv4Addr>)>,
+}
+
+/// An authoritative zone of A records.
+#[derive(Debug)]
+pub struct Zone {
+    origin: LowerName,
+    ttl: u32,
+    soa: Record,
+    negative_soa: Record,
+    ns: Record,
+    primary: LowerName,
+    names: Vec<Addresses>,
+}
+
+#[derive(Debug)]
+struct Addresses {
+    lower: LowerName,
+    name: Name,
+    addresses: Vec<Ipv4Addr>,
+}
+
+impl Zone {
+    pub(super) fn new(parts: ZoneParts) -> Self {
+        let ZoneParts {
+            origin,
+            primary,
+            contact,
+            ttl,
+            negative_ttl,
+            names,
+        } = parts;
+        let soa = SOA::new(
+            primary.clone(),
+            contact,
+            SERIAL,
+            REFRESH,
+            RETRY,
+            EXPIRE,
+            negative_ttl,
+        );
+        let soa_record = |ttl| Record::from_rdata(origin.clone(), ttl, RData::SOA(soa.clone()));
+        Self {
+            origin: LowerName::new(&origin),
+            ttl,
+            soa: soa_record(NS_TTL),
+            negative_soa: soa_record(negative_ttl.min(NS_TTL)),
+            ns: Record::from_rdata(origin.clone(), NS_TTL, RData::NS(NS(primary.clone()))),
+            primary: LowerName::new(&primary),
+            names: names
+                .into_iter()
+                .map(|(name, addresses)| Addresses {
+                    lower: LowerName::new(&name),
+                    name,
+                    addresses,
+                })
+                .collect(),
+        }
+    }
+
+    /// How many names have addresses, and so how many rotations a server keeps.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether no name has an address.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Answers a question. `turn` is asked for the rotation of the name with that index, and only where
+    /// its addresses go into the answer section.
+    pub fn answer(&self, question: &Question, turn: impl FnOnce(usize) -> usize) -> Answer {
+        if question.class != DNSClass::IN
+            || !self.origin.zone_of(&question.name)
+            || matches!(question.record_type, RecordType::AXFR | RecordType::IXFR)
+        {
+            return Answer {
+                code: ResponseCode::Refused,
+                authoritative: false,
+                answers: Vec::new(),
+                soa: None,
+                additionals: Vec::new(),
+            };
+        }
+        let is_apex = question.name == self.origin;
+        let entry = self.names.iter().position(|entry| entry.lower == question.name);
+        match (question.record_type, entry) {
+            // To ANY one record set is answer enough (RFC 8482 section 4.1).
+            (RecordType::A | RecordType::ANY, Some(index)) => {
+                self.positive(self.names[index].records(self.ttl, turn(index)), Vec::new())
+            }
+            (RecordType::SOA | RecordType::ANY, _) if is_apex => {
+                self.positive(vec![self.soa.clone()], Vec::new())
+            }
+            (RecordType::NS, _) if is_apex => self.positive(vec![self.ns.clone()], self.glue()),
+            _ if is_apex || entry.is_some() || self.has_descendant(&question.name) => {
+                self.negative(ResponseCode::NoError)
+            }
+            _ => self.negative(ResponseCode::NXDomain),
+        }
+    }
+
+    fn positive(&self, answers: Vec<Record>, additionals: Vec<Record>) -> Answer {
+        Answer {
+            code: ResponseCode::NoError,
+            authoritative: true,
+            answers,
+            soa: None,
+            additionals,
+        }
+    }
+
+    fn negative(&self, code: ResponseCode) -> Answer {
+        Answer {
+            code,
+            authoritative: true,
+            answers: Vec::new(),
+            soa: Some(self.negative_soa.clone()),
+            additionals: Vec::new(),
+        }
+    }
+
+    fn glue(&self) -> Vec<Record> {
+        self.names
+            .iter()
+            .find(|entry| entry.lower == self.primary)
+            .map(|entry| entry.records(self.ttl, 0))
+            .unwrap_or_default()
+    }
+
+    /// A name between two that exist exists as well, without data (RFC 8020).
+    fn has_descendant(&self, name: &LowerName) -> bool {
+        self.names.iter().any(|entry| name.zone_of(&entry.lower))
+    }
+}
+
+impl Addresses {
+    fn records(&self, ttl: u32, turn: usize) -> Vec<Record> {
+        let first = turn % self.addresses.len();
+        let (end, start) = self.addresses.split_at(first);
+        start
+            .iter()
+            .chain(end)
+            .map(|address| Record::from_rdata(self.name.clone(), ttl, RData::A(A(*address))))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).unwrap()
+    }
+
+    fn zone() -> Zone {
+        let address = |last| Ipv4Addr::new(192, 0, 2, last);
+        Zone::new(ZoneParts {
+            origin: name("wwwfoobar.com."),
+            primary: name("dns1.wwwfoobar.com."),
+            contact: name("hostmaster.wwwfoobar.com."),
+            ttl: 10,
+            negative_ttl: 7,
+            names: vec![
+                (
+                    name("wwwfoobar.com."),
+                    vec![address(101), address(102), address(103)],
+                ),
+                (name("dns1.wwwfoobar.com."), vec![address(53)]),
+                (name("a.deep.wwwfoobar.com."), vec![address(9)]),
+            ],
+        })
+    }
+
+    fn ask(text: &str, record_type: RecordType, turn: usize) -> Answer {
+        let question = Question {
+            name: LowerName::new(&name(text)),
+            record_type,
+            class: DNSClass::IN,
+        };
+        zone().answer(&question, |_| turn)
+    }
+
+    fn last_octets(answer: &Answer) -> Vec<u8> {
+        answer
+            .answers
+            .iter()
+            .map(|record| match &record.data {
+                RData::A(a) => a.0.octets()[3],
+                other => panic!("not an address: {other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn addresses_rotate_with_the_turn() {
+        let orders: Vec<_> = (0..4)
+            .map(|turn| last_octets(&ask("wwwfoobar.com.", RecordType::A, turn)))
+            .collect();
+        assert_eq!(
+            orders,
+            [[101, 102, 103], [102, 103, 101], [103, 101, 102], [101, 102, 103]]
+        );
+        assert!(ask("wwwfoobar.com.", RecordType::A, usize::MAX).authoritative);
+    }
+
+    #[test]
+    fn an_existing_name_without_such_data_is_no_error_with_soa() {
+        for (text, record_type) in [
+            ("wwwfoobar.com.", RecordType::AAAA),
+            ("dns1.wwwfoobar.com.", RecordType::NS),
+            ("dns1.wwwfoobar.com.", RecordType::SOA),
+            ("deep.wwwfoobar.com.", RecordType::A),
+        ] {
+            let answer = ask(text, record_type, 0);
+            assert_eq!(answer.code, ResponseCode::NoError, "{text}");
+            assert!(answer.authoritative && answer.answers.is_empty(), "{text}");
+            assert_eq!(answer.soa.unwrap().ttl, 7, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_nxdomain_with_soa() {
+        let answer = ask("nobody.wwwfoobar.com.", RecordType::A, 0);
+        assert_eq!(answer.code, ResponseCode::NXDomain);
+        assert!(answer.authoritative);
+        assert_eq!(answer.soa.unwrap().record_type(), RecordType::SOA);
+    }
+
+    #[test]
+    fn other_zones_classes_and_transfers_are_refused() {
+        for (text, record_type) in [
+            ("example.com.", RecordType::A),
+            ("com.", RecordType::NS),
+            ("notwwwfoobar.com.", RecordType::A),
+            ("wwwfoobar.com.", RecordType::AXFR),
+        ] {
+            let answer = ask(text, record_type, 0);
+            assert_eq!(answer.code, ResponseCode::Refused, "{text}");
+            assert!(!answer.authoritative && answer.soa.is_none(), "{text}");
+        }
+        let chaos = Question {
+            name: LowerName::new(&name("wwwfoobar.com.")),
+            record_type: RecordType::A,
+            class: DNSClass::CH,
+        };
+        assert_eq!(zone().answer(&chaos, |_| 0).code, ResponseCode::Refused);
+    }
+
+    #[test]
+    fn the_apex_has_soa_and_ns_with_glue() {
+        assert_eq!(ask("wwwfoobar.com.", RecordType::SOA, 0).answers.len(), 1);
+        let ns = ask("wwwfoobar.com.", RecordType::NS, 0);
+        assert_eq!(ns.answers.len(), 1);
+        assert_eq!(ns.additionals.len(), 1);
+        assert_eq!(ns.additionals[0].name, name("dns1.wwwfoobar.com."));
+    }
+
+    #[test]
+    fn only_an_answer_with_addresses_takes_a_turn() {
+        let question = |record_type| Question {
+            name: LowerName::new(&name("wwwfoobar.com.")),
+            record_type,
+            class: DNSClass::IN,
+        };
+        zone().answer(&question(RecordType::AAAA), |_| panic!("AAAA took a turn"));
+        zone().answer(&question(RecordType::NS), |_| panic!("NS took a turn"));
+        let mut asked = None;
+        zone().answer(&question(RecordType::A), |index| {
+            asked = Some(index);
+            0
+        });
+        assert_eq!(asked, Some(0));
+    }
+}

@@ -1,0 +1,335 @@
+//! The daemon's loop: one task owns the steering state; checks, the resolver, signals and the admin API send
+//! it events.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use foobar_common::check::CHECK_MARK;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::steering::Steering;
+use super::view::Context;
+use super::{adopt, preflight};
+use crate::admin::{self, Request};
+use crate::config::{self, Config};
+use crate::dataplane::{Attachment, CheckProgram, DataPlane, Mode, Pins, Sizes, monotonic_ns};
+use crate::health::Scheduler;
+use crate::network::{self, Announcer, CheckMark, CheckRoute, Interface, Resolver, ResolverHandle};
+
+const TICK: Duration = Duration::from_millis(200);
+/// A sweep is due this long after the last one ended, or ten times as long as that one took.
+const SWEEP: Duration = Duration::from_secs(1);
+const ANNOUNCE_EVERY: Duration = Duration::from_millis(200);
+
+/// The mark of health checks, as the network module takes it.
+const MARK: CheckMark = CheckMark((CHECK_MARK >> 16) as u16);
+
+struct Daemon {
+    path: PathBuf,
+    config: Config,
+    steering: Steering,
+    interface: Interface,
+    scheduler: Scheduler,
+    resolver: ResolverHandle,
+    mode: &'static str,
+    started: Instant,
+    last_reload_error: Option<String>,
+    next_sweep: Instant,
+    _check: CheckProgram,
+}
+
+/// Runs the daemon until it is told to stop. What it put into the kernel stays and goes on forwarding.
+pub(super) async fn run(path: PathBuf) -> Result<()> {
+    let stop = crate::signals::stop()?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    preflight::check()?;
+    let config = super::read(&path)?;
+    let interface = network::lookup(&config.interface).await?;
+    for warning in network::warnings(&config.interface) {
+        tracing::warn!(interface = config.interface, "{warning}");
+    }
+
+    let pins = Pins::new(&config.pin_dir, &config.interface);
+    let limits = config.limits;
+    let sizes = Sizes {
+        slots: limits.slots,
+        targets: limits.targets,
+        notes: limits.notes,
+        pending_notes: limits.pending_notes,
+    };
+    let plane = DataPlane::open(Some(pins.clone()), sizes)?;
+    seed(&plane, config.seed_file.as_deref())?;
+    plane.set_macs(interface.mac, &config.peer_macs);
+    let steering = adopt::adopt(plane, interface.index, &config, monotonic_ns());
+
+    let (resolver, mut next_hops) = Resolver::start(config.peer_macs.iter().copied().collect())?;
+    let (events, mut health) = mpsc::channel(1024);
+    let check = CheckProgram::attach(&pins, &config.interface).context("the health checks' program")?;
+    let mut daemon = Daemon {
+        path,
+        steering,
+        scheduler: Scheduler::new(events),
+        resolver,
+        mode: "",
+        started: Instant::now(),
+        last_reload_error: None,
+        next_sweep: Instant::now(),
+        interface,
+        config,
+        _check: check,
+    };
+    let config = daemon.config.clone();
+    daemon.steering.apply(&config, monotonic_ns())?;
+    daemon.attach()?;
+    daemon.follow().await;
+    daemon.announce();
+
+    let (requests, mut admin) = mpsc::channel(64);
+    let server = admin::serve(&daemon.config.admin_socket, requests)?;
+    tracing::info!(
+        interface = daemon.config.interface,
+        vips = daemon.config.vips.len(),
+        socket = %daemon.config.admin_socket.display(),
+        "ready"
+    );
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            _ = hangup.recv() => daemon.reload().await,
+            Some(event) = health.recv() => {
+                daemon.steering.on_health(event.id as u16, event.state, &event.reason, monotonic_ns());
+                daemon.check();
+            }
+            Some(event) = next_hops.recv() => {
+                daemon.steering.on_next_hop(event.address, event.state, monotonic_ns());
+                daemon.check();
+            }
+            Some(request) = admin.recv() => daemon.answer(request).await,
+            _ = tick.tick() => daemon.tick(),
+        }
+    }
+    drop(server);
+    tracing::info!("stopped; the data plane goes on forwarding (`foobar lb detach` removes it)");
+    Ok(())
+}
+
+impl Daemon {
+    fn attach(&mut self) -> Result<()> {
+        let attachment = self
+            .steering
+            .plane
+            .attach(&self.config.interface, self.interface.index)?;
+        self.mode = match attachment {
+            Attachment::New(Mode::Native) => "native",
+            Attachment::New(Mode::Generic) => "generic",
+            Attachment::Replaced => "adopted",
+        };
+        tracing::info!(
+            interface = self.config.interface,
+            mode = self.mode,
+            "XDP program attached"
+        );
+        Ok(())
+    }
+
+    /// Lets resolver, checks and the checks' routes follow what the configuration names.
+    async fn follow(&mut self) {
+        self.resolver.set(self.steering.backends());
+        let vips: BTreeSet<IpAddr> = self.config.vips.iter().map(|vip| vip.address).collect();
+        let families: BTreeSet<IpAddr> = vips
+            .iter()
+            .filter_map(|vip| self.interface.source_for(*vip))
+            .collect();
+        if families.is_empty() && !vips.is_empty() {
+            tracing::error!(
+                interface = self.config.interface,
+                "the interface has no address: health checks can't be sent"
+            );
+        }
+        for source in families {
+            if let Err(error) = CheckRoute::install(self.interface.index, source, MARK).await {
+                tracing::error!(%error, %source, "health checks can't be led to the interface");
+            }
+        }
+        self.check();
+    }
+
+    fn check(&mut self) {
+        self.scheduler.set(self.steering.checks());
+    }
+
+    /// Tells the segment which of the VIPs are here.
+    fn announce(&self) {
+        let owned: BTreeSet<Ipv4Addr> = self
+            .config
+            .vips
+            .iter()
+            .filter(|vip| vip.owned)
+            .filter_map(|vip| match vip.address {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            })
+            .collect();
+        match Announcer::open(self.interface.index, self.interface.mac) {
+            Ok(announcer) => {
+                tokio::spawn(async move {
+                    let owned: Vec<Ipv4Addr> = owned.into_iter().collect();
+                    if let Err(error) = announcer.announce(&owned, ANNOUNCE_EVERY).await {
+                        tracing::warn!(%error, "VIPs could not be announced");
+                    }
+                });
+            }
+            Err(error) => tracing::warn!(%error, "VIPs could not be announced"),
+        }
+    }
+
+    /// Reads the configuration again; where it is bad, everything stays as it is.
+    async fn reload(&mut self) {
+        let new = match config::load(&self.path) {
+            Ok(new) => new,
+            Err(report) => {
+                tracing::error!("the configuration is not valid; the old one stays in force\n{report}");
+                self.last_reload_error = Some(report.to_string());
+                return;
+            }
+        };
+        let difference = config::difference(&self.config, &new);
+        for change in &difference.fixed {
+            tracing::warn!(
+                setting = change.setting,
+                old = change.old,
+                new = change.new,
+                "can't change at run time: the old value stays until a restart"
+            );
+        }
+        let new = config::keep_fixed(&self.config, &new);
+        self.steering.plane.set_macs(self.interface.mac, &new.peer_macs);
+        if let Err(error) = self.steering.apply(&new, monotonic_ns()) {
+            tracing::error!(%error, "the configuration could not be put in force as a whole");
+            self.last_reload_error = Some(error.to_string());
+        } else {
+            self.last_reload_error = None;
+            tracing::info!(
+                vips_added = difference.added.len(),
+                vips_removed = difference.removed.len(),
+                vips_changed = difference.changed.len(),
+                "configuration reloaded"
+            );
+        }
+        self.config = new;
+        self.follow().await;
+        self.announce();
+    }
+
+    fn tick(&mut self) {
+        let now_ns = monotonic_ns();
+        self.steering.tick(now_ns);
+        let begin = Instant::now();
+        if begin >= self.next_sweep && self.steering.needs_sweep() {
+            if let Err(error) = self.steering.sweep(now_ns) {
+                tracing::error!(%error, "the notes can't be read: no slot settles");
+            }
+            self.resolver.set(self.steering.backends());
+            self.next_sweep = Instant::now() + SWEEP.max(begin.elapsed() * 10);
+        }
+        self.check();
+    }
+
+    async fn answer(&mut self, request: Request) {
+        match request {
+            Request::Status(reply) => {
+                let nic = network::nic_counters(&self.config.interface)
+                    .await
+                    .unwrap_or_default();
+                let checks = self.scheduler.snapshot();
+                let status = self.steering.status(&Context {
+                    interface: &self.config.interface,
+                    mode: self.mode,
+                    nic,
+                    checks: &checks,
+                    uptime_s: self.started.elapsed().as_secs(),
+                    last_reload_error: self.last_reload_error.clone(),
+                });
+                // Who asked may be gone.
+                drop(reply.send(status.map_err(|error| error.to_string())));
+            }
+            Request::Drain {
+                vip,
+                backend,
+                drained,
+                reply,
+            } => {
+                let done = self.steering.drain(&vip, backend, drained, monotonic_ns());
+                drop(reply.send(done.map_err(|refusal| refusal.to_string())));
+            }
+        }
+    }
+}
+
+/// The seed of the flow hash: the file's, else the one in the pinned map, else a new one.
+fn seed(plane: &DataPlane, file: Option<&Path>) -> Result<()> {
+    let have = plane.flow_seed();
+    let wanted = file.map(read_seed).transpose()?;
+    match wanted {
+        Some(seed) if have == [0, 0] => plane.set_flow_seed(seed),
+        Some(seed) if have == seed => (),
+        Some(_) => bail!(
+            "the seed file differs from the seed that the running data plane steers by: another seed would move every flow. Restore the file, or detach first (`foobar lb detach`)"
+        ),
+        None if have == [0, 0] => plane.set_flow_seed([rand::random(), rand::random()]),
+        None => (),
+    }
+    Ok(())
+}
+
+fn read_seed(path: &Path) -> Result<[u64; 2]> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("seed_file {}", path.display()))?;
+    let text = text.trim();
+    let bad = || {
+        anyhow::anyhow!(
+            "seed_file {}: 32 hexadecimal digits are wanted (openssl rand -hex 16)",
+            path.display()
+        )
+    };
+    if text.len() != 32 {
+        return Err(bad());
+    }
+    let word = |range: std::ops::Range<usize>| {
+        text.get(range)
+            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+            .ok_or_else(bad)
+    };
+    match [word(0..16)?, word(16..32)?] {
+        [0, 0] => bail!("seed_file {}: the seed must not be all zeros", path.display()),
+        seed => Ok(seed),
+    }
+}
+
+/// Takes away the route that health checks took.
+pub(super) async fn forget_check_route(config: &Config) {
+    let Ok(interface) = network::lookup(&config.interface).await else {
+        return;
+    };
+    let sources: BTreeSet<IpAddr> = config
+        .vips
+        .iter()
+        .filter_map(|vip| interface.source_for(vip.address))
+        .collect();
+    for source in sources {
+        let removed = match CheckRoute::install(interface.index, source, MARK).await {
+            Ok(route) => route.remove().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            eprintln!("foobar: the health checks' route stays: {error}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! A backend as member of one VIP: what the daemon knows of it, and how the data plane hears of it.
+
+use std::net::IpAddr;
+
+use foobar_common::address::Address;
+use foobar_common::slot::Member as Id;
+use foobar_common::target::{
+    TARGET_DOWN, TARGET_DRAINED, TARGET_JUDGED, TARGET_REMOVED, TARGET_RESOLVED, TARGET_USED, Target,
+};
+
+use crate::balancer::plan::Health;
+use crate::balancer::table;
+use crate::health::State;
+use crate::network::{NextHop, Resolution};
+
+/// A member.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    /// Its index in the target array.
+    pub(super) id: Id,
+    /// The backend.
+    pub(super) address: IpAddr,
+    /// Its weight in the configuration.
+    pub(super) weight: u16,
+    /// What its checks say.
+    pub(super) health: State,
+    /// Came with its VIP: counts as up until it is judged.
+    pub(super) founding: bool,
+    /// An operator drains it.
+    pub(super) drained: bool,
+    /// It is no longer in the configuration.
+    pub(super) removed: bool,
+    /// When flows that are left are cut, CLOCK_MONOTONIC in nanoseconds; 0: never.
+    pub(super) deadline_ns: u64,
+    /// Where its frames go.
+    pub(super) next_hop: Option<NextHop>,
+    /// Why they can't be sent there, where the network says so.
+    pub(super) trouble: Option<String>,
+    /// Tells two lives of one address apart.
+    pub(super) incarnation: u64,
+}
+
+impl Member {
+    /// Whether it may get new flows as far as the operator is concerned.
+    pub(super) const fn is_wanted(&self) -> bool {
+        !self.drained && !self.removed
+    }
+
+    /// What the plan makes of it.
+    pub(super) fn planned(&self) -> (table::Member, Health) {
+        let health = match self.health {
+            _ if self.trouble.is_some() && self.health != State::HardDown => Health::SoftDown,
+            State::Up => Health::Up,
+            State::SoftDown => Health::SoftDown,
+            State::HardDown => Health::HardDown,
+            State::Unknown if self.founding => Health::Up,
+            State::Unknown => Health::Unknown,
+        };
+        let wanted = self.is_wanted();
+        let health = if !wanted && health != Health::HardDown {
+            Health::Draining
+        } else {
+            health
+        };
+        let weight = if wanted { self.weight } else { 0 };
+        (
+            table::Member {
+                name: Address::from(self.address).bytes,
+                weight,
+                id: self.id,
+            },
+            health,
+        )
+    }
+
+    /// The target's flags.
+    pub(super) const fn flags(&self) -> u16 {
+        let mut flags = TARGET_USED;
+        if self.next_hop.is_some() {
+            flags |= TARGET_RESOLVED;
+        }
+        if matches!(self.health, State::SoftDown | State::HardDown) {
+            flags |= TARGET_DOWN;
+        }
+        if !matches!(self.health, State::Unknown) {
+            flags |= TARGET_JUDGED;
+        }
+        if self.drained {
+            flags |= TARGET_DRAINED;
+        }
+        if self.removed {
+            flags |= TARGET_REMOVED;
+        }
+        flags
+    }
+
+    /// The whole target, for an index that begins a new life. `ingress` is the interface that packets come
+    /// in by.
+    pub(super) fn target(&self, vip: u32, ingress: u32) -> Target {
+        let hop = self.next_hop;
+        Target {
+            destination_mac: hop.map_or([0; 6], |hop| hop.destination_mac),
+            source_mac: hop.map_or([0; 6], |hop| hop.source_mac),
+            ifindex: hop.map_or(0, |hop| egress(hop, ingress)),
+            flags: self.flags(),
+            weight: self.weight,
+            vip,
+            address: self.address.into(),
+            incarnation: self.incarnation,
+            deadline_ns: self.deadline_ns,
+            reserved: 0,
+        }
+    }
+
+    /// Takes over what the network says; whether that changes anything.
+    pub(super) fn resolve(&mut self, state: Resolution) -> bool {
+        let (next_hop, trouble) = match state {
+            Resolution::Resolved(hop) => (Some(hop), None),
+            Resolution::NotOnLink { gateway } => (
+                None,
+                Some(format!(
+                    "is behind the gateway {gateway}: an L2 backend must be on the same segment"
+                )),
+            ),
+            Resolution::NoRoute => (None, Some("has no route".to_owned())),
+            Resolution::Balancer => (
+                None,
+                Some("resolves to a balancer's own MAC address: that would be a loop".to_owned()),
+            ),
+            Resolution::Unresolved { failed: true, .. } => (None, Some("does not answer ARP".to_owned())),
+            // The kernel is asking: what was known goes on.
+            Resolution::Unresolved { failed: false, .. } => (self.next_hop, self.trouble.clone()),
+        };
+        let changed = self.next_hop != next_hop || self.trouble != trouble;
+        self.next_hop = next_hop;
+        self.trouble = trouble;
+        changed
+    }
+}
+
+/// The interface index that a target holds: 0 for the one that packets come in by.
+pub(super) const fn egress(hop: NextHop, ingress: u32) -> u32 {
+    if hop.ifindex == ingress { 0 } else { hop.ifindex }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member() -> Member {
+        Member {
+            id: 3,
+            address: IpAddr::from([192, 0, 2, 21]),
+            weight: 100,
+            health: State::Unknown,
+            founding: false,
+            drained: false,
+            removed: false,
+            deadline_ns: 0,
+            next_hop: None,
+            trouble: None,
+            incarnation: 1,
+        }
+    }
+
+    #[test]
+    fn a_founding_member_counts_as_up_until_it_is_judged() {
+        let mut founding = Member {
+            founding: true,
+            ..member()
+        };
+        assert_eq!(founding.planned().1, Health::Up);
+        assert_eq!(member().planned().1, Health::Unknown);
+        founding.health = State::SoftDown;
+        assert_eq!(founding.planned().1, Health::SoftDown);
+    }
+
+    #[test]
+    fn a_drained_member_has_no_weight_and_a_dead_one_is_dead_all_the_same() {
+        let drained = Member {
+            drained: true,
+            health: State::Up,
+            ..member()
+        };
+        let (planned, health) = drained.planned();
+        assert_eq!((planned.weight, health), (0, Health::Draining));
+        let dead = Member {
+            health: State::HardDown,
+            ..drained
+        };
+        assert_eq!(dead.planned().1, Health::HardDown);
+    }
+
+    #[test]
+    fn a_next_hop_outlives_the_kernels_asking_again() {
+        let hop = NextHop {
+            destination_mac: [2; 6],
+            source_mac: [4; 6],
+            ifindex: 7,
+        };
+        let mut member = member();
+        assert!(member.resolve(Resolution::Resolved(hop)));
+        let asking = Resolution::Unresolved {
+            since: std::time::Instant::now(),
+            failed: false,
+        };
+        assert!(!member.resolve(asking));
+        assert_eq!(member.next_hop, Some(hop));
+        assert!(member.resolve(Resolution::Balancer));
+        assert_eq!(member.next_hop, None);
+        assert_eq!(member.planned().1, Health::SoftDown);
+        assert_eq!((egress(hop, 7), egress(hop, 8)), (0, 7));
+    }
+}

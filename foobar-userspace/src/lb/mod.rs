@@ -1,0 +1,95 @@
+//! `foobar lb`: the balancer's daemon. It joins configuration, health, next hops and steering tables, and
+//! writes the outcome into the data plane. Packets never wait for it.
+//!
+//! [`daemon`] is the loop (events in, in one task); [`steering`] is what it knows and does, without sockets.
+
+mod adopt;
+mod daemon;
+mod member;
+mod preflight;
+mod steering;
+mod sweep;
+mod view;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Subcommand;
+
+use crate::config::{self, Config};
+use crate::dataplane::Pins;
+use crate::telemetry::LogArgs;
+
+/// Options of `foobar lb`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Option<RunArgs>,
+}
+
+/// Options of the daemon.
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// The configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// What else `foobar lb` does.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Remove the programs, maps and links that a daemon left; packets are no longer forwarded
+    Detach {
+        /// The configuration file that the daemon ran with
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// Runs the daemon until SIGTERM or SIGINT, or the subcommand.
+///
+/// # Errors
+/// Where the configuration is bad, the machine can't run the data plane, or a socket can't be opened.
+pub async fn run(args: Args) -> Result<ExitCode> {
+    if let Some(Command::Detach { config }) = args.command {
+        return detach(&read(&config)?).await;
+    }
+    let RunArgs { config, log } = args
+        .run
+        .context("--config FILE is missing: see `foobar lb --help`")?;
+    log.install();
+    daemon::run(config).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(path: &std::path::Path) -> Result<Config> {
+    config::load(path).map_err(|report| anyhow::anyhow!("the configuration is not valid\n{report}"))
+}
+
+async fn detach(config: &Config) -> Result<ExitCode> {
+    let pins = Pins::new(&config.pin_dir, &config.interface);
+    let removed = pins
+        .remove()
+        .with_context(|| format!("cannot remove the pins in {}", pins.directory().display()))?;
+    daemon::forget_check_route(config).await;
+    if removed {
+        println!(
+            "{}: detached; {} removed",
+            config.interface,
+            pins.directory().display()
+        );
+    } else {
+        println!(
+            "{}: nothing was attached by foobar ({} is not there)",
+            config.interface,
+            pins.directory().display()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,124 @@
+//! What the daemon tells about itself, from the steering state, the data plane's counters and the checks.
+
+use std::collections::BTreeMap;
+
+use foobar_common::counters::Counter;
+use foobar_common::slot::Phase;
+
+use super::steering::{Steering, Vip};
+use crate::admin::{BackendStatus, DropCounters, NotesStatus, PhaseCounts, Status, VipStatus};
+use crate::balancer::plan::Serving;
+use crate::health::{CheckStatus, State};
+use crate::network::NicCounters;
+
+/// What the loop knows besides the steering state.
+pub(super) struct Context<'a> {
+    pub(super) interface: &'a str,
+    pub(super) mode: &'a str,
+    pub(super) nic: NicCounters,
+    pub(super) checks: &'a BTreeMap<u32, CheckStatus>,
+    pub(super) uptime_s: u64,
+    pub(super) last_reload_error: Option<String>,
+}
+
+impl Steering {
+    /// The status as the admin API gives it.
+    pub(super) fn status(&self, context: &Context<'_>) -> std::io::Result<Status> {
+        let counters = self.plane.counters()?;
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            interface: context.interface.to_owned(),
+            mode: context.mode.to_owned(),
+            uptime_s: context.uptime_s,
+            pins: self
+                .plane
+                .pins()
+                .map(|pins| pins.directory().display().to_string()),
+            last_reload_error: context.last_reload_error.clone(),
+            nic: DropCounters {
+                rx_dropped: context.nic.rx_dropped,
+                rx_missed: context.nic.rx_missed,
+                rx_errors: context.nic.rx_errors,
+                tx_dropped: context.nic.tx_dropped,
+            },
+            notes: NotesStatus {
+                used: self.notes as u64,
+                capacity: u64::from(self.plane.note_capacity()),
+            },
+            counters: Counter::ALL
+                .iter()
+                .map(|&counter| (counter.name().to_owned(), counters.get(counter)))
+                .collect(),
+            vips: self
+                .vips
+                .iter()
+                .map(|vip| self.vip_status(vip, context.checks))
+                .collect::<std::io::Result<_>>()?,
+        })
+    }
+
+    fn vip_status(&self, vip: &Vip, checks: &BTreeMap<u32, CheckStatus>) -> std::io::Result<VipStatus> {
+        let usage = vip.table.usage();
+        let mut backends = Vec::new();
+        for member in &vip.members {
+            let counters = self.plane.target_counters(member.id)?;
+            let named = usage.get(&member.id).copied().unwrap_or_default();
+            let check = checks.get(&u32::from(member.id));
+            backends.push(BackendStatus {
+                address: member.address,
+                target: member.id,
+                weight: member.weight,
+                state: state(member.health).to_owned(),
+                drained: member.drained,
+                removed: member.removed,
+                trouble: member.trouble.clone(),
+                mac: member.next_hop.map(|hop| mac(hop.destination_mac)),
+                slots: named.current,
+                earlier_slots: named.previous + named.older,
+                packets: counters.packets,
+                bytes: counters.bytes,
+                connections: counters.connections,
+                last_check: check.map(|check| check.last.clone()),
+                check_latency_us: check
+                    .and_then(|check| check.latency)
+                    .map(|latency| latency.as_micros() as u64),
+            });
+        }
+        Ok(VipStatus {
+            name: vip.config.name.clone(),
+            service: vip.config.service().to_string(),
+            owned: vip.config.owned,
+            serving: match vip.serving {
+                Serving::Healthy => "healthy",
+                Serving::NoneUp => "none_up",
+                Serving::Nobody => "nobody",
+            }
+            .to_owned(),
+            waiting: vip.waiting,
+            slots: vip.config.slots,
+            phases: PhaseCounts {
+                settled: vip.table.count(Phase::Settled),
+                open: vip.table.count(Phase::Open),
+                moving: vip.table.count(Phase::Moving),
+                moved: vip.table.count(Phase::Fresh) + vip.table.count(Phase::Moved),
+            },
+            packets: backends.iter().map(|backend| backend.packets).sum(),
+            bytes: backends.iter().map(|backend| backend.bytes).sum(),
+            connections: backends.iter().map(|backend| backend.connections).sum(),
+            backends,
+        })
+    }
+}
+
+const fn state(state: State) -> &'static str {
+    match state {
+        State::Unknown => "unknown",
+        State::Up => "up",
+        State::SoftDown => "soft_down",
+        State::HardDown => "hard_down",
+    }
+}
+
+fn mac(bytes: [u8; 6]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
+}
