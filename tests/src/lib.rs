@@ -1,1 +1,18 @@
 //! Harness of the tests against the real program and the real lab.
+//!
+//! A test sets up a [`world::World`] of network namespaces, lets [`streams`] run through it, does one thing
+//! to the balancer ([`lb`]), and asserts what the streams' two ends saw. Everything that a world makes bears
+//! its owner's process id, goes when the world is dropped, and is swept by the next run if it could not be.
+
+pub mod artifacts;
+pub mod churn;
+pub mod lb;
+pub mod netns;
+pub mod pattern;
+pub mod pins;
+pub mod process;
+pub mod steady;
+pub mod streams;
+pub mod table;
+pub mod watch;
+pub mod world;

@@ -175,6 +175,12 @@ impl DataPlane {
             }
         }
         let mut object = loader.load(bytes)?;
+        // The program refers to the maps by their file descriptors, most of which are closed below.
+        let program: &mut Xdp = object
+            .program_mut("balancer")
+            .ok_or(Error::Missing("balancer"))?
+            .try_into()?;
+        program.load()?;
         let notes = take(&mut object, "NOTES")?;
         let Map::HashMap(notes_data) = &notes else {
             return Err(Error::Missing("NOTES"));

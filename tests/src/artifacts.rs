@@ -1,0 +1,45 @@
+//! Where the build has left what the tests run: the `foobar` binary and the eBPF objects.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// The environment variable that names the `foobar` binary.
+pub const BINARY_VARIABLE: &str = "FOOBAR_BIN";
+/// The environment variable that names the directory of the eBPF objects.
+pub const OBJECTS_VARIABLE: &str = "FOOBAR_BPF_DIR";
+
+/// The binary to test: [`BINARY_VARIABLE`]'s, else the one that was built with the tests.
+pub fn binary() -> Result<PathBuf> {
+    existing(match std::env::var_os(BINARY_VARIABLE) {
+        Some(path) => path.into(),
+        None => profile_directory()?.join("foobar"),
+    })
+}
+
+/// An eBPF object, from [`OBJECTS_VARIABLE`]'s directory or `bpf` in the target directory.
+pub fn object(name: &str) -> Result<PathBuf> {
+    existing(match std::env::var_os(OBJECTS_VARIABLE) {
+        Some(directory) => Path::new(&directory).join(name),
+        None => profile_directory()?.with_file_name("bpf").join(name),
+    })
+}
+
+/// `target/debug`, of a test that runs as `target/debug/deps/NAME`.
+fn profile_directory() -> Result<PathBuf> {
+    let executable = std::env::current_exe()?;
+    Ok(executable
+        .ancestors()
+        .nth(2)
+        .context("the tests do not run from a target directory")?
+        .to_owned())
+}
+
+fn existing(path: PathBuf) -> Result<PathBuf> {
+    ensure!(
+        path.is_file(),
+        "{} does not exist: run `cargo xtask build`",
+        path.display()
+    );
+    Ok(path)
+}

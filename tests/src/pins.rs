@@ -1,0 +1,177 @@
+//! The balancer's pinned maps, read as an operator's `bpftool` would, and spoilt for the control.
+//!
+//! It relies on foobar-common for every layout; it knows nothing about the daemon that wrote them.
+
+use std::mem::{offset_of, size_of};
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{Array, Map, MapData, PerCpuArray};
+use foobar_common::address::Address;
+use foobar_common::counters::{Counter, Counters};
+use foobar_common::flow::{flow_hash, vip_positions};
+use foobar_common::settings::Settings;
+use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots, Phase, Slot};
+use foobar_common::target::Target;
+use foobar_common::vip::{VIP_TABLE_ENTRIES, Vip, VipKey};
+
+use crate::world::{Backend, backend_of};
+
+const TCP: u8 = 6;
+const COUNTER_BYTES: usize = size_of::<Counters>();
+
+/// The pinned maps of one balancer.
+pub struct Pins {
+    settings: Array<MapData, [u8; size_of::<Settings>()]>,
+    vips: Array<MapData, [u8; size_of::<Vip>()]>,
+    hot: Array<MapData, [u8; size_of::<HotSlots>()]>,
+    cold: Array<MapData, [u8; size_of::<ColdSlot>()]>,
+    targets: Array<MapData, [u8; size_of::<Target>()]>,
+    counters: PerCpuArray<MapData, [u8; COUNTER_BYTES]>,
+}
+
+/// Where a VIP's slots are, and how flows are hashed to them.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotRange {
+    /// Index of the first.
+    pub base: u32,
+    /// Their number, less one.
+    pub mask: u32,
+    seed: [u64; 2],
+}
+
+impl SlotRange {
+    /// The index of the slot that a flow from `client` to `port` belongs to.
+    pub fn of_flow(&self, client: SocketAddrV4, port: u16) -> u32 {
+        let [a, b] = client.port().to_be_bytes();
+        let [c, d] = port.to_be_bytes();
+        let ports = u32::from_ne_bytes([a, b, c, d]);
+        let hash = flow_hash(self.seed, Address::from(*client.ip()).words(), ports);
+        self.base + (hash as u32 & self.mask)
+    }
+
+    /// The indexes of all slots.
+    pub fn all(&self) -> impl Iterator<Item = u32> + use<> {
+        self.base..=self.base + self.mask
+    }
+}
+
+impl Pins {
+    /// Opens the maps pinned anywhere below a directory.
+    pub fn open(directory: &Path) -> Result<Self> {
+        let place = find(directory, "COLD_SLOTS")
+            .with_context(|| format!("no map is pinned below {}", directory.display()))?;
+        let map = |name: &str| -> Result<MapData> {
+            MapData::from_pin(place.join(name)).with_context(|| format!("open the pinned map {name}"))
+        };
+        Ok(Self {
+            settings: Array::try_from(Map::Array(map("SETTINGS")?))?,
+            vips: Array::try_from(Map::Array(map("VIPS")?))?,
+            hot: Array::try_from(Map::Array(map("HOT_SLOTS")?))?,
+            cold: Array::try_from(Map::Array(map("COLD_SLOTS")?))?,
+            targets: Array::try_from(Map::Array(map("TARGETS")?))?,
+            counters: PerCpuArray::try_from(Map::PerCpuArray(map("COUNTERS")?))?,
+        })
+    }
+
+    /// Where the slots of a TCP service are.
+    pub fn range_of(&self, service: SocketAddrV4) -> Result<SlotRange> {
+        let settings = self.settings.get(&0, 0)?;
+        let long = |at| u64::from_ne_bytes(part(&settings, at));
+        let half = u32::from_ne_bytes(part(&settings, offset_of!(Settings, active_half)));
+        let seed = long(offset_of!(Settings, vip_seed) + 8 * half as usize);
+        let address = Address::from(*service.ip());
+        let key = VipKey::service(address, service.port().to_be(), TCP);
+        for position in vip_positions(seed, address.words(), key.tail(), VIP_TABLE_ENTRIES - 1) {
+            let vip = self.vips.get(&(half * VIP_TABLE_ENTRIES + position), 0)?;
+            let word = |at| u32::from_ne_bytes(part(&vip, at));
+            let bytes: [u8; 16] = part(&vip, offset_of!(VipKey, address));
+            if bytes == address.bytes && word(offset_of!(VipKey, port_be)) == key.tail() {
+                return Ok(SlotRange {
+                    base: word(offset_of!(Vip, slot_base)),
+                    mask: word(offset_of!(Vip, slot_mask)),
+                    seed: [
+                        long(offset_of!(Settings, flow_seed)),
+                        long(offset_of!(Settings, flow_seed) + 8),
+                    ],
+                });
+            }
+        }
+        bail!("the VIP table has no service {service}")
+    }
+
+    /// A slot's owners and phase.
+    pub fn slot(&self, index: u32) -> Result<Slot> {
+        let cold = self.cold.get(&index, 0)?;
+        Ok(Slot::from_word(u64::from_ne_bytes(part(
+            &cold,
+            offset_of!(ColdSlot, slot),
+        ))))
+    }
+
+    /// The backend that new flows of a slot go to, if it has one.
+    pub fn owner(&self, index: u32) -> Result<Option<Backend>> {
+        let target = self.targets.get(&u32::from(self.slot(index)?.current), 0)?;
+        let address = Address {
+            bytes: part(&target, offset_of!(Target, address)),
+        };
+        Ok(match address.into() {
+            std::net::IpAddr::V4(address) => backend_of(address),
+            std::net::IpAddr::V6(_) => None,
+        })
+    }
+
+    /// All slots of a range.
+    pub fn slots(&self, range: SlotRange) -> Result<Vec<Slot>> {
+        range.all().map(|index| self.slot(index)).collect()
+    }
+
+    /// A counter of the data plane, over all CPUs.
+    pub fn counter(&self, counter: Counter) -> Result<u64> {
+        let values = self.counters.get(&0, 0)?;
+        Ok(values
+            .iter()
+            .map(|cpu| u64::from_ne_bytes(part(cpu, 8 * counter as usize)))
+            .sum())
+    }
+
+    /// Makes every slot that has a history a settled slot of its current owner, and says how many it were:
+    /// what a balancer that forgets would do.
+    pub fn forget_history(&mut self, range: SlotRange) -> Result<u32> {
+        let mut forgotten = 0;
+        for index in range.all() {
+            let slot = self.slot(index)?;
+            if slot.phase() == Phase::Settled {
+                continue;
+            }
+            let settled = Slot::settled(slot.current);
+            let mut cold = self.cold.get(&index, 0)?;
+            cold[..8].copy_from_slice(&settled.to_word().to_ne_bytes());
+            self.cold.set(index, cold, 0)?;
+            let lane = (index % HOT_LANES) as usize * 2;
+            let mut hot = self.hot.get(&(index / HOT_LANES), 0)?;
+            hot[lane..lane + 2].copy_from_slice(&settled.hot().to_ne_bytes());
+            self.hot.set(index / HOT_LANES, hot, 0)?;
+            forgotten += 1;
+        }
+        Ok(forgotten)
+    }
+}
+
+fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    std::array::from_fn(|i| bytes[at + i])
+}
+
+/// The directory below `directory` that has an entry called `name`.
+fn find(directory: &Path, name: &str) -> Option<PathBuf> {
+    if directory.join(name).exists() {
+        return Some(directory.to_owned());
+    }
+    let entries = std::fs::read_dir(directory).ok()?;
+    entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .find_map(|path| find(&path, name))
+}
