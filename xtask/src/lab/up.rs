@@ -41,7 +41,7 @@ pub(crate) fn up(request: &Request) -> Result<()> {
     setup::run(Mode::Install)?;
     build::build()?;
     let run = &request.run;
-    let _lock = Lock::take(run)?;
+    let lock = Lock::take(run)?;
     let old = State::load(run)?;
     let before = old.as_ref().map_or(Shape { web: 2, app: 2 }, |state| state.shape);
     let shape = Shape::new(
@@ -75,6 +75,17 @@ pub(crate) fn up(request: &Request) -> Result<()> {
                     }
                 })
         }
+    }
+}
+
+/// A lab that never was healthy is no lab: only its logs stay.
+fn clear_failed(run: &Run) {
+    match keep_logs(run) {
+        Ok(kept) => eprintln!("The start failed; the logs are kept in {kept}"),
+        Err(error) => eprintln!("The logs could not be kept: {error:#}"),
+    }
+    if let Err(error) = down::clear(run) {
+        eprintln!("What was started is not all gone: {error:#}");
     }
 }
 
