@@ -63,17 +63,12 @@ pub(crate) fn up(request: &Request) -> Result<()> {
             // What an interrupted start has left.
             down::clear(run)?;
             let mut state = State::new(run.clone(), shape);
-            start(&mut state)
-                .and_then(|()| finish(&mut state, request))
-                .inspect_err(|_| {
-                    match keep_logs(run) {
-                        Ok(kept) => eprintln!("The start failed; the logs are kept in {kept}"),
-                        Err(error) => eprintln!("The logs could not be kept: {error:#}"),
-                    }
-                    if let Err(error) = down::clear(run) {
-                        eprintln!("What was started is not all gone: {error:#}");
-                    }
-                })
+            let result = start(&mut state).and_then(|()| finish(&mut state, request));
+            if result.is_err() {
+                clear_failed(run);
+                lock.remove();
+            }
+            result
         }
     }
 }
