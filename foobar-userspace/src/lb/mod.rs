@@ -27,16 +27,9 @@ use crate::telemetry::LogArgs;
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    #[command(flatten)]
-    run: Option<RunArgs>,
-}
-
-/// Options of the daemon.
-#[derive(Debug, clap::Args)]
-struct RunArgs {
     /// The configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -60,10 +53,10 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     if let Some(Command::Detach { config }) = args.command {
         return detach(&read(&config)?).await;
     }
-    let RunArgs { config, log } = args
-        .run
+    let config = args
+        .config
         .context("--config FILE is missing: see `foobar lb --help`")?;
-    log.install();
+    args.log.install();
     daemon::run(config).await?;
     Ok(ExitCode::SUCCESS)
 }
