@@ -50,7 +50,7 @@ impl Config {
             port,
             backends: backends
                 .into_iter()
-                .map(|backend| (backend, crate::churn::WEIGHT))
+                .map(|backend| (backend, Member::serving()))
                 .collect(),
             idle_timeout: None,
             check_interval: None,
@@ -134,18 +134,15 @@ impl<'a> Balancer<'a> {
         balancer.configure(config)?;
         balancer.run()?;
         let (pins, service) = (balancer.pins()?, SocketAddrV4::new(VIP, config.port));
-        let serving = config
-            .backends
-            .iter()
-            .filter(|&(_, &weight)| weight > 0)
-            .map(|(&backend, _)| backend);
-        let serving: BTreeSet<Backend> = serving.collect();
         balancer.wait("every backend owns slots", |_| {
             let owners = pins
                 .range_of(service)
                 .and_then(|range| range.all().map(|slot| pins.owner(slot)).collect());
             let owners: BTreeSet<Option<Backend>> = owners.unwrap_or_default();
-            config.backends.iter().all(|(&backend, member)| !member.serves() || owners.contains(&Some(backend)))
+            config
+                .backends
+                .iter()
+                .all(|(&backend, member)| !member.serves() || owners.contains(&Some(backend)))
         })?;
         Ok(balancer)
     }
