@@ -315,10 +315,7 @@ fn a_frame_for_another_mac_is_not_forwarded() -> Result<()> {
     );
 
     // The same with the balancer's own MAC gets through: the MAC is what made the difference.
-    let own = world
-        .lb()
-        .run(|| Ok(std::fs::read_to_string("/sys/class/net/eth0/address")?))?;
-    teach(own.trim())?;
+    teach(&world.lb().mac_of("eth0")?)?;
     assert!(
         connect(Duration::from_secs(5))?,
         "the balancer does not forward at all"
