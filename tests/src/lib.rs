@@ -8,6 +8,7 @@ pub mod artifacts;
 pub mod churn;
 pub mod lb;
 pub mod netns;
+pub mod packets;
 pub mod pattern;
 pub mod pins;
 pub mod process;
