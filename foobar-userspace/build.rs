@@ -8,6 +8,7 @@ const OBJECTS: [&str; 2] = ["balancer", "check"];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=FOOBAR_BPF_DIR");
+    println!("cargo::rerun-if-changed=migrations");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let directory = directory(&out);
     let mut code = String::new();

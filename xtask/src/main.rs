@@ -6,6 +6,7 @@ mod ebpf;
 mod exec;
 mod lab;
 mod setup;
+mod test;
 mod workspace;
 
 use std::ffi::OsString;
@@ -77,6 +78,12 @@ enum Command {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+    /// Format, lints, documentation, and all tests; needs root
+    Test {
+        /// Only these steps
+        #[arg(long, value_enum, value_name = "STEP", value_delimiter = ',')]
+        only: Vec<test::Step>,
+    },
     /// Relay one address into the lab (what `up --publish` starts)
     #[command(hide = true)]
     Relay(lab::publish::RelayArgs),
@@ -134,6 +141,7 @@ impl Command {
             Self::Down { lab } => lab::down(&lab.name)?,
             Self::Status { json, lab } => return lab::status(&lab.name, json),
             Self::Exec { lab, host, command } => lab::enter(&lab.name, host, &command)?,
+            Self::Test { only } => test::run(&only)?,
             Self::Relay(args) => lab::publish::relay(&args)?,
         }
         Ok(ExitCode::SUCCESS)
