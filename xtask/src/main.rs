@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use lab::Prepare;
 
 /// Set up, build, run and test foobar
 #[derive(Debug, Parser)]
@@ -48,6 +49,9 @@ enum Command {
         /// How many seconds a server that leaves may keep its connections
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         drain: u64,
+        /// Start what is built already, without set-up and build
+        #[arg(long)]
+        no_build: bool,
         #[command(flatten)]
         lab: LabName,
     },
@@ -116,14 +120,22 @@ impl Command {
                 app,
                 publish,
                 drain,
+                no_build,
                 lab,
             } => {
+                let prepare = if no_build {
+                    Prepare::Nothing
+                } else {
+                    Prepare::SetupAndBuild
+                };
+                let drain = Duration::from_secs(drain);
                 lab::up(&lab::Request {
                     run: lab.name,
                     web,
                     app,
                     publish,
-                    drain: Duration::from_secs(drain),
+                    drain,
+                    prepare,
                 })?;
             }
             Self::Down { lab } => lab::down(&lab.name)?,
