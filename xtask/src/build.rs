@@ -16,6 +16,7 @@ pub(crate) fn build() -> Result<()> {
 /// A cargo command in the workspace whose build scripts find the objects.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(workspace::cargo());
+    workspace::forget_own_package(&mut command);
     command
         .current_dir(workspace::root())
         .env("FOOBAR_BPF_DIR", workspace::bpf_dir());

@@ -55,6 +55,7 @@ fn cargo_build(compiler: &Compiler, build_dir: &Path, features: &str) -> Command
         "-Ctarget-cpu=v3",
     ];
     let mut command = Command::new(&compiler.cargo);
+    workspace::forget_own_package(&mut command);
     command
         .current_dir(workspace::root())
         .env("RUSTC", &compiler.rustc)

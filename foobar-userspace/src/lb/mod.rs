@@ -28,15 +28,15 @@ pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    run: Option<RunArgs>,
+    run: RunArgs,
 }
 
 /// Options of the daemon.
 #[derive(Debug, clap::Args)]
 struct RunArgs {
     /// The configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -60,9 +60,8 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     if let Some(Command::Detach { config }) = args.command {
         return detach(&read(&config)?).await;
     }
-    let RunArgs { config, log } = args
-        .run
-        .context("--config FILE is missing: see `foobar lb --help`")?;
+    let RunArgs { config, log } = args.run;
+    let config = config.context("--config FILE is missing: see `foobar lb --help`")?;
     log.install();
     daemon::run(config).await?;
     Ok(ExitCode::SUCCESS)

@@ -41,7 +41,7 @@ pub(crate) fn up(request: &Request) -> Result<()> {
     setup::run(Mode::Install)?;
     build::build()?;
     let run = &request.run;
-    let _lock = Lock::take(run)?;
+    let lock = Lock::take(run)?;
     let old = State::load(run)?;
     let before = old.as_ref().map_or(Shape { web: 2, app: 2 }, |state| state.shape);
     let shape = Shape::new(
@@ -63,18 +63,24 @@ pub(crate) fn up(request: &Request) -> Result<()> {
             // What an interrupted start has left.
             down::clear(run)?;
             let mut state = State::new(run.clone(), shape);
-            start(&mut state)
-                .and_then(|()| finish(&mut state, request))
-                .inspect_err(|_| {
-                    match keep_logs(run) {
-                        Ok(kept) => eprintln!("The start failed; the logs are kept in {kept}"),
-                        Err(error) => eprintln!("The logs could not be kept: {error:#}"),
-                    }
-                    if let Err(error) = down::clear(run) {
-                        eprintln!("What was started is not all gone: {error:#}");
-                    }
-                })
+            let result = start(&mut state).and_then(|()| finish(&mut state, request));
+            if result.is_err() {
+                clear_failed(run);
+                lock.remove();
+            }
+            result
         }
+    }
+}
+
+/// A lab that never was healthy is no lab: only its logs stay.
+fn clear_failed(run: &Run) {
+    match keep_logs(run) {
+        Ok(kept) => eprintln!("The start failed; the logs are kept in {kept}"),
+        Err(error) => eprintln!("The logs could not be kept: {error:#}"),
+    }
+    if let Err(error) = down::clear(run) {
+        eprintln!("What was started is not all gone: {error:#}");
     }
 }
 
