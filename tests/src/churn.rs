@@ -62,7 +62,9 @@ impl Change {
             }
             Self::Drain(backend) => Self::alter(backends, backend, |member| member.drained = true),
             Self::Undrain(backend) => Self::alter(backends, backend, |member| member.drained = false),
-            Self::Reweight(backend, weight) => Self::alter(backends, backend, |member| member.weight = weight),
+            Self::Reweight(backend, weight) => {
+                Self::alter(backends, backend, |member| member.weight = weight)
+            }
             Self::Remove(backend) => {
                 backends.remove(&backend);
             }
@@ -91,12 +93,18 @@ impl fmt::Display for Change {
 /// The next change of `backends`, of a world that has backends 1 to `all`.
 pub fn next_change(random: &mut Random, backends: &Backends, all: Backend) -> Change {
     let which = |is_so: fn(&Member) -> bool| -> Vec<Backend> {
-        backends.iter().filter(|&(_, member)| is_so(member)).map(|(&backend, _)| backend).collect()
+        backends
+            .iter()
+            .filter(|&(_, member)| is_so(member))
+            .map(|(&backend, _)| backend)
+            .collect()
     };
     let serving = which(|member| member.serves());
     let drained = which(|member| member.drained);
     let idle = which(|member| member.weight == 0 && !member.drained);
-    let outside: Vec<Backend> = (1..=all).filter(|backend| !backends.contains_key(backend)).collect();
+    let outside: Vec<Backend> = (1..=all)
+        .filter(|backend| !backends.contains_key(backend))
+        .collect();
     let mut possible = Vec::new();
     if let Some(&backend) = random.choose(&outside) {
         // Twice: two changes take backends away.
@@ -111,7 +119,11 @@ pub fn next_change(random: &mut Random, backends: &Backends, all: Backend) -> Ch
     if let Some(&backend) = random.choose(&serving) {
         possible.push(Change::Reweight(backend, random.between(20, 256) as u16));
         if serving.len() > FEWEST_SERVING {
-            possible.extend([Change::Drain(backend), Change::Remove(backend), Change::Reweight(backend, 0)]);
+            possible.extend([
+                Change::Drain(backend),
+                Change::Remove(backend),
+                Change::Reweight(backend, 0),
+            ]);
         }
     }
     random.choose(&possible).copied().unwrap_or(Change::Add(1))

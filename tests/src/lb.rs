@@ -145,7 +145,10 @@ impl<'a> Balancer<'a> {
                 .range_of(service)
                 .and_then(|range| range.all().map(|slot| pins.owner(slot)).collect());
             let owners: BTreeSet<Option<Backend>> = owners.unwrap_or_default();
-            config.backends.iter().all(|(&backend, member)| !member.serves() || owners.contains(&Some(backend)))
+            config
+                .backends
+                .iter()
+                .all(|(&backend, member)| !member.serves() || owners.contains(&Some(backend)))
         })?;
         Ok(balancer)
     }

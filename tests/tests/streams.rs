@@ -108,7 +108,11 @@ fn traces(world: &str) -> Result<Vec<String>> {
             traces.extend(entry?.file_name().into_string().ok());
         }
     }
-    traces.extend(std::fs::read_to_string("/proc/mounts")?.lines().map(str::to_owned));
+    traces.extend(
+        std::fs::read_to_string("/proc/mounts")?
+            .lines()
+            .map(str::to_owned),
+    );
     traces.retain(|trace| trace.contains(world));
     Ok(traces)
 }
@@ -117,7 +121,12 @@ fn traces(world: &str) -> Result<Vec<String>> {
 #[test]
 fn a_world_leaves_nothing_behind() -> Result<()> {
     let world = World::new(1)?;
-    let name = world.directory().file_name().context("a name")?.to_string_lossy().into_owned();
+    let name = world
+        .directory()
+        .file_name()
+        .context("a name")?
+        .to_string_lossy()
+        .into_owned();
     // Four hosts and the directory, a bpffs in it, and `ip netns`'s mounts of the four.
     assert!(traces(&name)?.len() >= 6, "{:?}", traces(&name)?);
     let log = world.directory().join("log");

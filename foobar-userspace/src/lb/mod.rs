@@ -23,17 +23,10 @@ use crate::telemetry::LogArgs;
 
 /// Options of `foobar lb`.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    #[command(flatten)]
-    run: RunArgs,
-}
-
-/// Options of the daemon.
-#[derive(Debug, clap::Args)]
-struct RunArgs {
     /// The configuration file (TOML)
     #[arg(long, value_name = "FILE", required = true)]
     config: Option<PathBuf>,
@@ -60,9 +53,10 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     if let Some(Command::Detach { config }) = args.command {
         return detach(&read(&config)?).await;
     }
-    let RunArgs { config, log } = args.run;
-    let config = config.context("--config FILE is missing: see `foobar lb --help`")?;
-    log.install();
+    let config = args
+        .config
+        .context("--config FILE is missing: see `foobar lb --help`")?;
+    args.log.install();
     daemon::run(config).await?;
     Ok(ExitCode::SUCCESS)
 }
