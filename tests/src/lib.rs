@@ -6,6 +6,7 @@
 
 pub mod artifacts;
 pub mod churn;
+pub mod lab;
 pub mod lb;
 pub mod netns;
 pub mod packets;
