@@ -53,6 +53,16 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         tracing::warn!(interface = config.interface, "{warning}");
     }
 
+    for vip in &config.vips {
+        if interface.addresses.iter().any(|net| net.addr() == vip.address) {
+            tracing::warn!(
+                vip = vip.name,
+                address = %vip.address,
+                "the VIP is an address of this machine's kernel: remove it, VIPs belong to the data plane alone"
+            );
+        }
+    }
+
     let pins = Pins::new(&config.pin_dir, &config.interface);
     let limits = config.limits;
     let sizes = Sizes {
