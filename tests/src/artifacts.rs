@@ -17,6 +17,26 @@ pub fn binary() -> Result<PathBuf> {
     })
 }
 
+/// The xtask binary that was built beside the tests.
+pub fn xtask() -> Result<PathBuf> {
+    let path = profile_directory()?.join("xtask");
+    ensure!(
+        path.is_file(),
+        "{} does not exist: run `cargo build --package xtask`",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// Cargo's target directory, the one that the tests were built in.
+pub fn target_directory() -> Result<PathBuf> {
+    let profile = profile_directory()?;
+    Ok(profile
+        .parent()
+        .context("the profile's directory has no parent")?
+        .to_owned())
+}
+
 /// An eBPF object, from [`OBJECTS_VARIABLE`]'s directory or `bpf` in the target directory.
 pub fn object(name: &str) -> Result<PathBuf> {
     existing(match std::env::var_os(OBJECTS_VARIABLE) {

@@ -29,6 +29,10 @@ impl Namespace {
         let name = format!("{PREFIX}{}-{run}-{host}", std::process::id());
         run_command(Command::new("ip").args(["netns", "add", &name]))?;
         let namespace = Self { name };
+        // No router solicitations, no duplicate address detection: the worlds are IPv4 only so far.
+        for dev in ["all", "default"] {
+            namespace.sysctl(&format!("net/ipv6/conf/{dev}/disable_ipv6"), "1")?;
+        }
         namespace.ip(&["link", "set", "lo", "up"])?;
         Ok(namespace)
     }
@@ -41,23 +45,12 @@ impl Namespace {
     /// Moves the calling thread into the namespace, for good: threads that it starts and sockets that it opens
     /// from now on are in there too.
     pub fn enter(&self) -> Result<()> {
-        let path = Path::new(NAMED).join(&self.name);
-        let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
-        setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("setns to {}", self.name))
+        enter(&self.name)
     }
 
     /// Does `work` in a thread inside the namespace, and waits for it.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        std::thread::scope(|scope| {
-            let worker = scope.spawn(|| {
-                self.enter()?;
-                work()
-            });
-            match worker.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+        inside(&self.name, work)
     }
 
     /// Starts a process inside the namespace, with the mounts of its parent (`ip netns exec` would hide bpffs).
@@ -99,6 +92,27 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         remove(&self.name);
     }
+}
+
+/// Moves the calling thread into a namespace by its name, for good.
+pub fn enter(name: &str) -> Result<()> {
+    let path = Path::new(NAMED).join(name);
+    let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+    setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("setns to {name}"))
+}
+
+/// Does `work` in a thread inside a namespace, whoever made it, and waits for it.
+pub fn inside<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            enter(name)?;
+            work()
+        });
+        match worker.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 /// Runs a command to its end and returns its standard output; a failure tells the command and both outputs.

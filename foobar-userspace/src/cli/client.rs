@@ -16,7 +16,7 @@ use crate::admin::DEFAULT_SOCKET;
 #[derive(Debug, clap::Args)]
 pub(super) struct SocketArgs {
     /// The daemon's admin socket
-    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    #[arg(long, value_name = "PATH", env = "FOOBAR_SOCKET", default_value = DEFAULT_SOCKET)]
     socket: PathBuf,
 }
 
