@@ -12,13 +12,8 @@ use foobar_tests::artifacts;
 
 /// Runs `cargo xtask WORDS` by the program that cargo built.
 fn xtask(words: &[&str]) -> Output {
-    let program = artifacts::binary()
-        .expect("foobar is built")
-        .with_file_name("xtask");
-    Command::new(program)
-        .args(words)
-        .output()
-        .expect("xtask runs: `cargo build --package xtask` makes it")
+    let program = artifacts::xtask().expect("xtask is built");
+    Command::new(program).args(words).output().expect("xtask runs")
 }
 
 /// The local addresses of this network namespace's listening TCP sockets and unconnected UDP sockets, as
