@@ -166,7 +166,7 @@ fn finish(state: &mut State, request: &Request) -> Result<()> {
         publish::open(state, address)?;
     }
     state.save()?;
-    print!("{}", report::welcome(state));
+    exec::say(&report::welcome(state));
     Ok(())
 }
 
