@@ -3,6 +3,7 @@
 //! A test sets up a [`world::World`] of network namespaces, lets [`streams`] run through it, does one thing
 //! to the balancer ([`lb`]), and asserts what the streams' two ends saw. Everything that a world makes bears
 //! its owner's process id, goes when the world is dropped, and is swept by the next run if it could not be.
+//! Where the whole stack is needed, a test starts a [`lab::Lab`], the one that `cargo xtask up` starts.
 
 pub mod artifacts;
 pub mod churn;
