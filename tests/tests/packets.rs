@@ -7,5 +7,11 @@ mod answers;
 mod forwarding;
 #[path = "packets/malformed.rs"]
 mod malformed;
+#[path = "packets/notes.rs"]
+mod notes;
 #[path = "packets/refusals.rs"]
 mod refusals;
+#[path = "packets/slots.rs"]
+mod slots;
+#[path = "packets/vips.rs"]
+mod vips;
