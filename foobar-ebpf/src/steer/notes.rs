@@ -151,10 +151,13 @@ impl Flow {
         let Some(set) = PENDING_NOTES.get_ptr_mut(self.set) else {
             return count(Counter::NoteFull);
         };
-        let mut oldest = entry(set, 0).0;
+        // Among notes of one age the hash decides: were it always the same way, then in a flood each
+        // newcomer would push out the one before it.
+        let first = (self.hash >> 48) as usize;
+        let mut oldest = entry(set, first % PENDING_WAYS).0;
         let mut greatest = 0;
-        for way in 0..PENDING_WAYS {
-            let (word, note) = entry(set, way);
+        for step in 0..PENDING_WAYS {
+            let (word, note) = entry(set, (first + step) % PENDING_WAYS);
             if note.0 == 0 {
                 oldest = word;
                 greatest = u32::MAX;
@@ -250,7 +253,7 @@ impl Flow {
 /// The word of a set's entry, and what it holds.
 #[inline(always)]
 fn entry(set: *mut PendingSet, way: usize) -> (*mut u64, PendingNote) {
-    // SAFETY: `way` is below PENDING_WAYS in every loop here, so that the word is inside the element.
+    // SAFETY: `way` is below PENDING_WAYS wherever it comes from here, so that the word is inside the element.
     unsafe {
         let word = set.cast::<u64>().add(way);
         (word, PendingNote(word.read_volatile()))

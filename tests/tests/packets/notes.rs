@@ -58,6 +58,26 @@ fn the_oldest_pending_note_makes_room_and_is_counted() -> Result<()> {
     Ok(())
 }
 
+/// Ages are known to a second: among equals no way of the set may be the one that always goes, or a flood
+/// would push out each newcomer with the next one and keep its own first SYNs.
+#[test]
+fn among_pending_notes_of_one_age_the_newcomers_do_not_evict_each_other_only() -> Result<()> {
+    let mut rig = moving(ONE_SET)?;
+    for n in 0..8 {
+        rig.send(&flow(n).syn())
+            .forwarded_to(1, &[SlotMoving, NotePending]);
+    }
+    for n in 8..72 {
+        drop(rig.send(&flow(n).syn()));
+    }
+    rig.set(WEB_SLOT, slot(Phase::Moving, 4, 2, 3));
+    for n in 0..8 {
+        rig.send(&flow(n).syn())
+            .forwarded_to(4, &[SlotMoving, NotePending, NotePendingEvicted]);
+    }
+    Ok(())
+}
+
 #[test]
 fn an_expired_pending_note_makes_room_without_being_counted() -> Result<()> {
     let mut rig = moving(Setup {
