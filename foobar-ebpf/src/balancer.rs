@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::bpf_xdp_adjust_tail;
 use aya_ebpf::{macros::xdp, programs::XdpContext};
 use foobar_common::counters::Counter;
 use foobar_ebpf::forward::{count, reset};
-use foobar_ebpf::maps::{SETTINGS, TX_PORTS};
+use foobar_ebpf::maps::SETTINGS;
 use foobar_ebpf::outcome::{Action, Refusal};
 use foobar_ebpf::packet::Frame;
 use foobar_ebpf::path;
@@ -26,10 +26,7 @@ pub fn balancer(context: XdpContext) -> u32 {
     let frame = unsafe { Frame::new(context.data(), context.data_end(), length(&context)) };
     match path::balance(&frame, settings) {
         Ok(Action::Transmit) => xdp_action::XDP_TX,
-        Ok(Action::Redirect(ifindex)) => match TX_PORTS.redirect(ifindex, u64::from(xdp_action::XDP_DROP)) {
-            Ok(verdict) => verdict,
-            Err(_) => drop(&context, Counter::DropRedirect),
-        },
+        Ok(Action::Redirect) => xdp_action::XDP_REDIRECT,
         Ok(Action::Answer(Counter::AnswerReset)) => {
             let surplus = frame.len() as i32 - reset::LENGTH as i32;
             // SAFETY: the context is the kernel's; the frame is not touched any more.

@@ -7,8 +7,8 @@ use foobar_common::counters::Counter;
 pub enum Action {
     /// Rewritten for a target behind the interface it came in by.
     Transmit,
-    /// Rewritten for a target behind this interface.
-    Redirect(u32),
+    /// Rewritten for a target behind another interface, to which the kernel was told to redirect it.
+    Redirect,
     /// Turned into an answer to its sender.
     Answer(Counter),
 }
