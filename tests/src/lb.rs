@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddrV4;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ impl Config {
             port,
             backends: backends
                 .into_iter()
-                .map(|backend| (backend, crate::churn::WEIGHT))
+                .map(|backend| (backend, Member::serving()))
                 .collect(),
             idle_timeout: None,
             check_interval: None,
@@ -134,12 +134,6 @@ impl<'a> Balancer<'a> {
         balancer.configure(config)?;
         balancer.run()?;
         let (pins, service) = (balancer.pins()?, SocketAddrV4::new(VIP, config.port));
-        let serving = config
-            .backends
-            .iter()
-            .filter(|&(_, &weight)| weight > 0)
-            .map(|(&backend, _)| backend);
-        let serving: BTreeSet<Backend> = serving.collect();
         balancer.wait("every backend owns slots", |_| {
             let owners = pins
                 .range_of(service)
@@ -182,6 +176,19 @@ impl<'a> Balancer<'a> {
     /// Kills the daemon (SIGKILL).
     pub fn kill(&mut self) -> Result<()> {
         self.process.take().context("the daemon is not running")?.kill()
+    }
+
+    /// Ends the daemon in an orderly way (SIGTERM); packets go on flowing.
+    pub fn stop(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("the daemon is not running")?;
+        process.signal(Signal::SIGTERM)?;
+        let status = process.wait(READY)?;
+        ensure!(
+            status.success(),
+            "the daemon ended with {status}\n{}",
+            process.tail()
+        );
+        Ok(())
     }
 
     /// What `foobar status --json` says.
@@ -228,22 +235,18 @@ impl<'a> Balancer<'a> {
         self.operate("undrain", backend)
     }
 
-    /// `foobar lb detach`: programs and maps go.
+    /// `foobar lb detach`: programs and maps go, or it is an error.
     pub fn detach(&self) -> Result<()> {
         let mut command = Command::new(&self.binary);
         command.args(["lb", "detach", "--config"]).arg(&self.paths.config);
         self.world.lb().run(|| run_command(&mut command))?;
+        ensure!(self.pins().is_err(), "detached, but something is still pinned");
         Ok(())
     }
 
     /// The pinned maps.
     pub fn pins(&self) -> Result<Pins> {
         Pins::open(&self.paths.pins)
-    }
-
-    /// Where everything is pinned.
-    pub fn pin_directory(&self) -> &Path {
-        &self.paths.pins
     }
 
     fn operate(&self, verb: &str, backend: Backend) -> Result<()> {

@@ -10,6 +10,7 @@ pub mod churn;
 pub mod lab;
 pub mod lb;
 pub mod netns;
+pub mod packets;
 pub mod pattern;
 pub mod pins;
 pub mod process;

@@ -3,6 +3,7 @@
 //! Both are SplitMix64 (Steele, Lea, Flood 2014): a generator of its own, so that a printed seed replays a
 //! run whatever happens to a library's generators.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -10,15 +11,19 @@ const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The environment variable that replays a run.
 pub const SEED_VARIABLE: &str = "FOOBAR_SEED";
 
-/// The run's seed: the environment's, or a new one. It is printed for the replay.
+/// The run's seed, the same for all tests of a process: the environment's, or a new one. It is printed for
+/// the replay.
 pub fn seed() -> u64 {
-    let seed = std::env::var(SEED_VARIABLE)
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    let seed = *SEED.get_or_init(|| {
+        let replayed = std::env::var(SEED_VARIABLE)
+            .ok()
+            .and_then(|seed| seed.parse().ok());
+        replayed.unwrap_or_else(|| {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             mix(now.unwrap_or_default().as_nanos() as u64 ^ u64::from(std::process::id())) >> 32
-        });
+        })
+    });
     println!("seed: {SEED_VARIABLE}={seed}");
     seed
 }

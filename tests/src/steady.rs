@@ -163,6 +163,8 @@ pub fn run(case: Case) -> Result<Outcome> {
         pins.counter(Counter::SlotMoving)?,
         pins.counter(Counter::SlotMoved)?,
     );
+    // The last streams close without a daemon.
+    balancer.stop()?;
     let report = client.stop()?;
     balancer.detach()?;
     Ok(Outcome {

@@ -163,10 +163,6 @@ impl World {
 
     /// Wires a host's `eth0` to the bridge's port of the host's name.
     fn plug(&self, host: &Namespace, port: &str, address: Ipv4Addr) -> Result<()> {
-        // No router solicitations, no duplicate address detection: the segment is IPv4 only so far.
-        for dev in ["all", "default"] {
-            host.sysctl(&format!("net/ipv6/conf/{dev}/disable_ipv6"), "1")?;
-        }
         host.ip(&[
             "link",
             "add",

@@ -178,10 +178,17 @@ fn held_streams_survive_a_minute_of_changes() -> Result<()> {
 
 #[test]
 fn held_streams_survive_slots_that_move_and_settle() -> Result<()> {
+    let idle = Duration::from_secs(3);
     let outcome = steady::run(Case {
-        idle: Some((Duration::from_secs(3), Duration::from_millis(2400))),
+        idle: Some((idle, Duration::from_millis(2200))),
         ..case(35)
     })?;
+    let gap = outcome.report.longest_gap;
+    assert!(
+        gap < idle,
+        "this machine is too busy: a stream was silent for {gap:?}
+{outcome}"
+    );
     assert_nothing_broke(&outcome);
     assert!(outcome.steered.0 > 0 && outcome.steered.1 > 0, "{outcome}");
     assert!(outcome.settled_again > 0, "{outcome}");
@@ -190,12 +197,18 @@ fn held_streams_survive_slots_that_move_and_settle() -> Result<()> {
 
 #[test]
 fn held_streams_survive_a_daemon_that_is_killed() -> Result<()> {
-    let outcome = steady::run(Case {
-        kill_every: Some(Duration::from_secs(5)),
+    let every = Duration::from_secs(5);
+    let case = Case {
+        kill_every: Some(every),
         ..case(35)
-    })?;
+    };
+    let outcome = steady::run(case)?;
     assert_nothing_broke(&outcome);
-    assert!(outcome.kills >= 3, "{outcome}");
+    // The last one may fall into the end of the run.
+    let kills = (case.duration.as_secs() / every.as_secs())
+        .saturating_sub(1)
+        .max(1);
+    assert!(u64::from(outcome.kills) >= kills, "{outcome}");
     Ok(())
 }
 
@@ -315,10 +328,7 @@ fn a_frame_for_another_mac_is_not_forwarded() -> Result<()> {
     );
 
     // The same with the balancer's own MAC gets through: the MAC is what made the difference.
-    let own = world
-        .lb()
-        .run(|| Ok(std::fs::read_to_string("/sys/class/net/eth0/address")?))?;
-    teach(own.trim())?;
+    teach(&world.lb().mac_of("eth0")?)?;
     assert!(
         connect(Duration::from_secs(5))?,
         "the balancer does not forward at all"

@@ -6,6 +6,7 @@ mod ebpf;
 mod exec;
 mod lab;
 mod setup;
+mod test;
 mod workspace;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use lab::Prepare;
 
 /// Set up, build, run and test foobar
 #[derive(Debug, Parser)]
@@ -47,6 +49,9 @@ enum Command {
         /// How many seconds a server that leaves may keep its connections
         #[arg(long, value_name = "SECONDS", default_value_t = 60)]
         drain: u64,
+        /// Start what is built already, without set-up and build
+        #[arg(long)]
+        no_build: bool,
         #[command(flatten)]
         lab: LabName,
     },
@@ -72,6 +77,12 @@ enum Command {
         /// The command and its words
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
+    },
+    /// Format, lints, documentation, and all tests; needs root
+    Test {
+        /// Only these steps
+        #[arg(long, value_enum, value_name = "STEP", value_delimiter = ',')]
+        only: Vec<test::Step>,
     },
     /// Relay one address into the lab (what `up --publish` starts)
     #[command(hide = true)]
@@ -109,19 +120,28 @@ impl Command {
                 app,
                 publish,
                 drain,
+                no_build,
                 lab,
             } => {
+                let prepare = if no_build {
+                    Prepare::Nothing
+                } else {
+                    Prepare::SetupAndBuild
+                };
+                let drain = Duration::from_secs(drain);
                 lab::up(&lab::Request {
                     run: lab.name,
                     web,
                     app,
                     publish,
-                    drain: Duration::from_secs(drain),
+                    drain,
+                    prepare,
                 })?;
             }
             Self::Down { lab } => lab::down(&lab.name)?,
             Self::Status { json, lab } => return lab::status(&lab.name, json),
             Self::Exec { lab, host, command } => lab::enter(&lab.name, host, &command)?,
+            Self::Test { only } => test::run(&only)?,
             Self::Relay(args) => lab::publish::relay(&args)?,
         }
         Ok(ExitCode::SUCCESS)

@@ -40,7 +40,7 @@ pub struct Status {
     pub version: String,
     /// The interface that the program is attached to.
     pub interface: String,
-    /// `native`, `generic`, or `adopted` where an earlier daemon attached it.
+    /// `native`, `generic`, `multiple`, or `detached` where nothing is attached to the interface.
     pub mode: String,
     /// How long the daemon has run, in seconds.
     pub uptime_s: u64,

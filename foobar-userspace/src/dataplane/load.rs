@@ -235,6 +235,8 @@ impl DataPlane {
     /// # Errors
     /// Where a foreign program is attached, or the kernel refuses.
     pub fn attach(&mut self, interface: &str, ifindex: u32) -> Result<Attachment, Error> {
+        #[cfg(feature = "bpf-log")]
+        super::log::follow(&mut self.object);
         let pins = self.pins.clone();
         if let Some(path) = pins.as_ref().map(Pins::link)
             && path.exists()

@@ -6,6 +6,8 @@
 mod checks;
 mod counters;
 mod load;
+#[cfg(feature = "bpf-log")]
+mod log;
 mod notes;
 mod objects;
 mod pins;

@@ -19,7 +19,7 @@ use crate::admin::{self, Request};
 use crate::config::{self, Config};
 use crate::dataplane::{Attachment, CheckProgram, DataPlane, Mode, Pins, Sizes, monotonic_ns};
 use crate::health::Scheduler;
-use crate::network::{self, Announcer, CheckMark, CheckRoute, Interface, Resolver, ResolverHandle};
+use crate::network::{self, Announcer, CheckMark, CheckRoute, Interface, Resolver, ResolverHandle, XdpMode};
 
 const TICK: Duration = Duration::from_millis(200);
 /// A sweep is due this long after the last one ended, or ten times as long as that one took.
@@ -36,7 +36,6 @@ struct Daemon {
     interface: Interface,
     scheduler: Scheduler,
     resolver: ResolverHandle,
-    mode: &'static str,
     started: Instant,
     last_reload_error: Option<String>,
     next_sweep: Instant,
@@ -52,6 +51,16 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
     let interface = network::lookup(&config.interface).await?;
     for warning in network::warnings(&config.interface) {
         tracing::warn!(interface = config.interface, "{warning}");
+    }
+
+    for vip in &config.vips {
+        if interface.addresses.iter().any(|net| net.addr() == vip.address) {
+            tracing::warn!(
+                vip = vip.name,
+                address = %vip.address,
+                "the VIP is an address of this machine's kernel: remove it, VIPs belong to the data plane alone"
+            );
+        }
     }
 
     let pins = Pins::new(&config.pin_dir, &config.interface);
@@ -75,7 +84,6 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         steering,
         scheduler: Scheduler::new(events),
         resolver,
-        mode: "",
         started: Instant::now(),
         last_reload_error: None,
         next_sweep: Instant::now(),
@@ -97,6 +105,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         socket = %daemon.config.admin_socket.display(),
         "ready"
     );
+    let mut interfaces = network::watch(&daemon.config.interface).await?;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(stop);
@@ -113,6 +122,10 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
                 daemon.check();
             }
             Some(request) = admin.recv() => daemon.answer(request).await,
+            Ok(()) = interfaces.changed() => {
+                let interface = interfaces.borrow_and_update().clone();
+                daemon.on_interface(interface).await;
+            }
             _ = tick.tick() => daemon.tick(),
         }
     }
@@ -127,17 +140,44 @@ impl Daemon {
             .steering
             .plane
             .attach(&self.config.interface, self.interface.index)?;
-        self.mode = match attachment {
+        let how = match attachment {
             Attachment::New(Mode::Native) => "native",
             Attachment::New(Mode::Generic) => "generic",
-            Attachment::Replaced => "adopted",
+            Attachment::Replaced => "in the place of the program that was there",
         };
-        tracing::info!(
-            interface = self.config.interface,
-            mode = self.mode,
-            "XDP program attached"
-        );
+        tracing::info!(interface = self.config.interface, how, "XDP program attached");
         Ok(())
+    }
+
+    /// The interface has changed: another MAC address, other addresses, gone, or back as another one.
+    async fn on_interface(&mut self, interface: Option<Interface>) {
+        let Some(interface) = interface else {
+            tracing::error!(
+                interface = self.config.interface,
+                "the interface is gone: nothing is forwarded"
+            );
+            return;
+        };
+        if interface.state != self.interface.state {
+            tracing::warn!(interface = interface.name, state = ?interface.state, "the interface's state changed");
+        }
+        let replaced = interface.index != self.interface.index;
+        let readdressed =
+            interface.mac != self.interface.mac || interface.addresses != self.interface.addresses;
+        self.interface = interface;
+        if replaced {
+            self.steering.ingress = self.interface.index;
+            if let Err(error) = self.attach() {
+                tracing::error!(%error, "the interface is back as another one, and can't be attached to");
+            }
+        }
+        if replaced || readdressed {
+            self.steering
+                .plane
+                .set_macs(self.interface.mac, &self.config.peer_macs);
+            self.follow().await;
+            self.announce();
+        }
     }
 
     /// Lets resolver, checks and the checks' routes follow what the configuration names.
@@ -207,7 +247,7 @@ impl Daemon {
                 setting = change.setting,
                 old = change.old,
                 new = change.new,
-                "can't change at run time: the old value stays until a restart"
+                "can't change at run time: the old value stays until a restart; for limits and slots, until `foobar lb detach` and a start"
             );
         }
         let new = config::keep_fixed(&self.config, &new);
@@ -231,16 +271,18 @@ impl Daemon {
 
     fn tick(&mut self) {
         let now_ns = monotonic_ns();
-        self.steering.tick(now_ns);
+        if self.steering.tick(now_ns) {
+            self.check();
+        }
         let begin = Instant::now();
         if begin >= self.next_sweep && self.steering.needs_sweep() {
             if let Err(error) = self.steering.sweep(now_ns) {
                 tracing::error!(%error, "the notes can't be read: no slot settles");
             }
             self.resolver.set(self.steering.backends());
+            self.check();
             self.next_sweep = Instant::now() + SWEEP.max(begin.elapsed() * 10);
         }
-        self.check();
     }
 
     async fn answer(&mut self, request: Request) {
@@ -249,10 +291,16 @@ impl Daemon {
                 let nic = network::nic_counters(&self.config.interface)
                     .await
                     .unwrap_or_default();
+                let mode = match network::xdp_mode(&self.config.interface).await {
+                    Ok(XdpMode::Native) => "native",
+                    Ok(XdpMode::Generic) => "generic",
+                    Ok(XdpMode::Multiple) => "multiple",
+                    Ok(XdpMode::None) | Err(_) => "detached",
+                };
                 let checks = self.scheduler.snapshot();
                 let status = self.steering.status(&Context {
                     interface: &self.config.interface,
-                    mode: self.mode,
+                    mode,
                     nic,
                     checks: &checks,
                     uptime_s: self.started.elapsed().as_secs(),
@@ -268,6 +316,7 @@ impl Daemon {
                 reply,
             } => {
                 let done = self.steering.drain(&vip, backend, drained, monotonic_ns());
+                self.check();
                 drop(reply.send(done.map_err(|refusal| refusal.to_string())));
             }
         }

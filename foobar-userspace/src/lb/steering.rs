@@ -532,7 +532,10 @@ impl Steering {
     }
 
     /// Lets time pass: phases end, and what waited or is overdue is done.
-    pub(super) fn tick(&mut self, now_ns: u64) {
+    ///
+    /// True where a member got another index, and with it another check.
+    pub(super) fn tick(&mut self, now_ns: u64) -> bool {
+        let mut renamed = false;
         for place in 0..self.vips.len() {
             let idle_ns = self.vips[place].idle_ns();
             self.vips[place].table.advance(now_ns, idle_ns);
@@ -547,11 +550,13 @@ impl Steering {
                 .collect();
             for id in overdue {
                 self.cut(place, id, now_ns);
+                renamed = true;
             }
             if self.vips[place].waiting {
                 self.replan(place, Urgency::Discretion, now_ns);
             }
         }
+        renamed
     }
 
     /// A drained member's time is over: the flows that it still has are cut off.

@@ -9,7 +9,9 @@ use ipnet::IpNet;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, State};
+use rtnetlink::packet_route::link::{
+    LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, State, XdpAttached,
+};
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::watch;
 
@@ -97,6 +99,40 @@ pub async fn lookup(name: &str) -> Result<Interface, NetworkError> {
 pub async fn nic_counters(name: &str) -> Result<NicCounters, NetworkError> {
     let link = link_named(&connect()?, name).await?;
     Ok(link.attributes.iter().find_map(counters_of).unwrap_or_default())
+}
+
+/// How an XDP program is attached to an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XdpMode {
+    /// There is none.
+    None,
+    /// In the driver, or in the hardware.
+    Native,
+    /// Behind the driver, on socket buffers.
+    Generic,
+    /// Several at once.
+    Multiple,
+}
+
+/// How an XDP program is attached to the interface of this name, if one is.
+///
+/// # Errors
+/// There is no such interface, or netlink fails.
+pub async fn xdp_mode(name: &str) -> Result<XdpMode, NetworkError> {
+    let link = link_named(&connect()?, name).await?;
+    Ok(link.attributes.iter().find_map(xdp_of).unwrap_or(XdpMode::None))
+}
+
+fn xdp_of(attribute: &LinkAttribute) -> Option<XdpMode> {
+    let LinkAttribute::Xdp(xdp) = attribute else {
+        return None;
+    };
+    xdp.iter().find_map(|entry| match entry {
+        LinkXdp::Attached(XdpAttached::Driver | XdpAttached::Hardware) => Some(XdpMode::Native),
+        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(XdpMode::Generic),
+        LinkXdp::Attached(XdpAttached::Multiple) => Some(XdpMode::Multiple),
+        _ => None,
+    })
 }
 
 /// Every hardware address of this machine, to refuse a backend that turns out to be the balancer itself.

@@ -23,7 +23,9 @@ pub use check_route::{
     CHECK_GATEWAY_MAC, CHECK_GATEWAY_V4, CHECK_GATEWAY_V6, CHECK_RULE_PRIORITY, CHECK_TABLE, CheckMark,
     CheckRoute,
 };
-pub use interface::{Interface, NicCounters, OperationalState, local_macs, lookup, nic_counters, watch};
+pub use interface::{
+    Interface, NicCounters, OperationalState, XdpMode, local_macs, lookup, nic_counters, watch, xdp_mode,
+};
 pub use next_hops::{NextHop, NextHopEvent, Resolution};
 pub use resolver::{Resolver, ResolverHandle};
 pub use sysctl::warnings;

@@ -273,6 +273,8 @@ struct Stream {
     requests: Side,
     answers: Receiver,
     backend: Backend,
+    /// When the last answer came, or the stream was opened.
+    used: Instant,
 }
 
 impl Shared {
@@ -361,12 +363,14 @@ impl Shared {
             requests: Side::new(id, Direction::Request),
             answers: Receiver::of(id, Direction::Answer),
             backend: NO_BACKEND,
+            used: Instant::now(),
         })
     }
 
     async fn exchange(&self, stream: &mut Stream, random: &mut Random) -> Result<(), Failure> {
         let length = random.between(1, MAX_BODY as u64) as usize;
         let start = Instant::now();
+        let gap = start - stream.used;
         let exchange = async {
             stream
                 .requests
@@ -380,7 +384,8 @@ impl Shared {
             Ok(Err(error)) => return Err(Failure::of(error)),
             Err(_) => return Err(Failure(Cause::Silent, None)),
         };
-        let stall = start.elapsed();
+        stream.used = Instant::now();
+        let stall = stream.used - start;
         let report = &mut lock(&self.tally).report;
         let first = stream.backend == NO_BACKEND;
         if first {
@@ -390,6 +395,7 @@ impl Shared {
         }
         report.exchanges += 1;
         report.bytes += block.length as u64;
+        report.longest_gap = report.longest_gap.max(gap);
         report.longest_stall = report.longest_stall.max(stall);
         report.stalls += u64::from(stall > Duration::from_secs(1));
         if block.wrong > 0 || block.length != length || block.backend != stream.backend {

@@ -40,6 +40,9 @@ pub struct Report {
     pub longest_stall: Duration,
     /// Exchanges that took longer than a second: one retransmission's first timeouts and more.
     pub stalls: u64,
+    /// The longest time that a held stream was silent between two blocks: a busy machine makes it longer than
+    /// the load asked for.
+    pub longest_gap: Duration,
     /// Streams opened, by the backend that answered.
     pub spread: BTreeMap<Backend, u64>,
     /// Streams that failed, by cause and, where one had answered, by backend.
@@ -79,7 +82,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "streams opened {}, failed {}; exchanges {}, bytes {}, corrupt bytes {}; over 1 s {}, longest stall {} ms",
+            "streams opened {}, failed {}; exchanges {}, bytes {}, corrupt bytes {}; over 1 s {}, longest stall {} ms, longest gap {} ms",
             self.opened,
             self.failed(),
             self.exchanges,
@@ -87,6 +90,7 @@ impl fmt::Display for Report {
             self.corrupt_bytes,
             self.stalls,
             self.longest_stall.as_millis(),
+            self.longest_gap.as_millis(),
         )?;
         write!(f, "spread:")?;
         for (backend, streams) in &self.spread {

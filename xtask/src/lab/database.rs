@@ -20,6 +20,22 @@ pub(crate) fn socket(run: &Run) -> PathBuf {
     directory(run).join("mysqld.sock")
 }
 
+/// A directory with a my.cnf that leads clients to this server: the machine's own one names another socket
+/// and wins over any variable for it.
+pub(crate) fn client_home(run: &Run) -> PathBuf {
+    run.directory().join("configs/mariadb")
+}
+
+fn write_client_options(run: &Run) -> Result<()> {
+    let home = client_home(run);
+    fs::create_dir_all(&home)?;
+    fs::write(
+        home.join("my.cnf"),
+        format!("[client]\nsocket={}\n", socket(run).display()),
+    )
+    .with_context(|| format!("cannot write to {}", home.display()))
+}
+
 fn directory(run: &Run) -> PathBuf {
     run.directory().join("db1")
 }
@@ -36,6 +52,7 @@ fn user() -> Result<User> {
 
 /// Makes the database's files, unless they are there.
 pub(crate) fn initialise(run: &Run) -> Result<()> {
+    write_client_options(run)?;
     let user = user()?;
     let directory = directory(run);
     let data = directory.join("data");

@@ -79,13 +79,13 @@ fn receives_nothing_new(state: &State, host: Host) -> Result<()> {
     Ok(())
 }
 
-/// The established connections of the host's service that are not health checks.
+/// The users' connections to a web server: those that are not health checks. An app server has none: its
+/// connections are the web servers' own, idle ones among them, and it ends its requests by itself when it
+/// is told to stop.
 fn connections(run: &Run, host: Host) -> Result<usize> {
-    let ports: &[u16] = if matches!(host, Host::Web(_)) {
-        &[443, 80]
-    } else {
-        &[APP_PORT]
-    };
+    if !matches!(host, Host::Web(_)) {
+        return Ok(0);
+    }
     let mut balancers = Vec::new();
     for lb in [Host::Lb(1), Host::Lb(2)] {
         balancers.push(roles::address(lb, Segment::Edge)?.to_string());
@@ -98,7 +98,7 @@ fn connections(run: &Run, host: Host) -> Result<usize> {
         "state",
         "established",
     ]))?;
-    Ok(count(&list, ports, &balancers))
+    Ok(count(&list, &[443, 80], &balancers))
 }
 
 /// Counts lines of ss (queues, local, peer) by local port, without those from the given peers.

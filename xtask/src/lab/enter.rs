@@ -30,7 +30,7 @@ pub(crate) fn enter(run: &Run, host: Host, words: &[OsString]) -> Result<()> {
         .env("SSL_CERT_FILE", &authority)
         .env("CURL_CA_BUNDLE", &authority)
         .env("FOOBAR_SOCKET", lb_status::socket(run, host))
-        .env("MYSQL_UNIX_PORT", database::socket(run))
+        .env("MARIADB_HOME", database::client_home(run))
         .env(
             "PATH",
             env::join_paths(own.into_iter().chain(env::split_paths(&path)))?,

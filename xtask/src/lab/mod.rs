@@ -25,7 +25,7 @@ pub(crate) use down::down;
 pub(crate) use enter::enter;
 pub(crate) use report::status;
 pub(crate) use topology::{Host, Run};
-pub(crate) use up::{Request, up};
+pub(crate) use up::{Prepare, Request, up};
 
 /// The name of a lab that was given none.
 pub(crate) const DEFAULT_RUN: &str = "lab";

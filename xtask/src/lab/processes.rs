@@ -3,7 +3,7 @@
 //! A pid alone is not enough, as the kernel gives it to somebody else later; together with the start time
 //! (and the boot that it counts from) it names one process.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -133,13 +133,6 @@ fn boot_id() -> String {
         .unwrap_or_default()
         .trim()
         .to_owned()
-}
-
-/// Empties a log, or makes it.
-pub(crate) fn fresh_log(log: &Path) -> Result<()> {
-    File::create(log)
-        .map(drop)
-        .with_context(|| format!("cannot make {}", log.display()))
 }
 
 fn tail(text: &str, lines: usize) -> String {

@@ -66,7 +66,6 @@ pub(crate) fn open(state: &mut State, address: SocketAddr) -> Result<()> {
     processes::stop(&old, Duration::from_secs(2));
     state.processes.retain(|process| !is_relay(process));
     let log = state.run.directory().join("logs/relay.log");
-    processes::fresh_log(&log)?;
     let mut command = Command::new(env::current_exe()?);
     command.args(["relay", "--listen", &address.to_string(), "--namespace"]);
     command.arg(network::path(&state.run.namespace(Host::Client)));

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::state::State;
 use super::topology::{Host, Run, SITE, VIPS};
 use super::{certificates, network};
+use crate::exec;
 
 /// The topology, the addresses, and what to try.
 pub(crate) fn welcome(state: &State) -> String {
@@ -78,19 +79,12 @@ fn hosts(state: &State) -> String {
 /// `cargo xtask status`: what runs and what has died; exit code 1 if something has, or nothing runs.
 pub(crate) fn status(run: &Run, as_json: bool) -> Result<ExitCode> {
     let state = State::load(run)?;
-    if as_json {
-        let value = state
-            .as_ref()
-            .map_or_else(|| json!({ "run": run, "up": false }), describe);
-        println!("{}", serde_json::to_string_pretty(&value)?);
-    } else {
-        print!(
-            "{}",
-            state
-                .as_ref()
-                .map_or_else(|| format!("There is no lab {run}\n"), table)
-        );
-    }
+    exec::say(&match &state {
+        Some(state) if as_json => format!("{:#}\n", describe(state)),
+        None if as_json => format!("{:#}\n", json!({ "run": run, "up": false })),
+        Some(state) => table(state),
+        None => format!("There is no lab {run}\n"),
+    });
     let well = state.is_some_and(|state| state.dead().next().is_none());
     Ok(if well {
         ExitCode::SUCCESS

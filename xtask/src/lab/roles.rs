@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 
 use super::configs::{self, Files};
-use super::processes::{self, Process};
+use super::processes::Process;
 use super::state::State;
 use super::topology::{Host, Run, Segment};
 use super::{database, lb_status, network, readiness};
@@ -124,7 +124,6 @@ fn start(run: &Run, host: Host) -> Result<Option<Process>> {
         }
     };
     let log = log_file(run, host);
-    processes::fresh_log(&log)?;
     Process::start(&host.to_string(), role, &command, &log).map(Some)
 }
 

@@ -27,6 +27,16 @@ pub(crate) struct Request {
     pub(crate) publish: Option<SocketAddr>,
     /// How long a server that goes may keep its connections.
     pub(crate) drain: Duration,
+    pub(crate) prepare: Prepare,
+}
+
+/// What happens before anything is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prepare {
+    /// Set the machine up and build.
+    SetupAndBuild,
+    /// Nothing: whoever asks has done it.
+    Nothing,
 }
 
 /// Builds, starts, waits, and says what there is.
@@ -38,8 +48,10 @@ pub(crate) fn up(request: &Request) -> Result<()> {
     if let Some(address) = request.publish {
         publish::check(address)?;
     }
-    setup::run(Mode::Install)?;
-    build::build()?;
+    if request.prepare == Prepare::SetupAndBuild {
+        setup::run(Mode::Install)?;
+        build::build()?;
+    }
     let run = &request.run;
     let lock = Lock::take(run)?;
     let old = State::load(run)?;
@@ -141,7 +153,8 @@ fn resize(state: &mut State, shape: Shape, limit: Duration) -> Result<()> {
             _ => add(state, host, &members)?,
         }
     }
-    for host in leaving {
+    // Outer tiers first: a web server that leaves still uses the app servers.
+    for host in leaving.into_iter().rev() {
         drain::retire(state, host, limit)?;
     }
     state.shape = shape;
@@ -153,7 +166,7 @@ fn finish(state: &mut State, request: &Request) -> Result<()> {
         publish::open(state, address)?;
     }
     state.save()?;
-    print!("{}", report::welcome(state));
+    exec::say(&report::welcome(state));
     Ok(())
 }
 

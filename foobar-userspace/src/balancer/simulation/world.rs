@@ -53,8 +53,6 @@ pub(super) enum Without {
     Sweep,
     /// An id is free as soon as its member is gone.
     Names,
-    /// A packet that no member gets is noted like any other.
-    Nobody,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -222,8 +220,7 @@ impl World {
             Some(Without::NewNotes) => segment == Segment::Open,
             _ => false,
         };
-        let nobody = decision.member == NONE && self.without != Some(Without::Nobody);
-        if nobody || first && left_out {
+        if first && left_out {
             decision.record = Record::Keep;
         }
         self.tally.refused += u64::from(decision.member == NONE && slot.current != NONE);

@@ -1,0 +1,17 @@
+//! The balancer's program on one packet at a time (BPF_PROG_TEST_RUN): for each path and each refusal the
+//! verdict, every byte, and every counter that moved. Needs root, and no network.
+
+#[path = "packets/answers.rs"]
+mod answers;
+#[path = "packets/forwarding.rs"]
+mod forwarding;
+#[path = "packets/malformed.rs"]
+mod malformed;
+#[path = "packets/notes.rs"]
+mod notes;
+#[path = "packets/refusals.rs"]
+mod refusals;
+#[path = "packets/slots.rs"]
+mod slots;
+#[path = "packets/vips.rs"]
+mod vips;
