@@ -150,6 +150,16 @@ impl Lab {
         Ok(text.trim_end().to_owned())
     }
 
+    /// Copies the lab's logs to a directory, which need not be there: they go with the lab.
+    pub fn keep_logs(&self, to: &Path) -> Result<()> {
+        std::fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
+        for entry in std::fs::read_dir(self.directory().join("logs"))? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+        Ok(())
+    }
+
     /// Does `work` inside a host's network namespace.
     pub fn inside<T: Send>(&self, host: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         netns::inside(&self.namespace(host), work)

@@ -106,7 +106,7 @@ pub(super) fn the_database_returns(lab: &Lab) -> Result<String> {
         "an app server was started again"
     );
     Ok(format!(
-        "503 after {:.1} s, 200 {:.1} s after `up` with the same app processes",
+        "both VIPs say 503 within {:.1} s, 200 again {:.1} s after `up` with the same app processes",
         noticed.as_secs_f32(),
         recovered.as_secs_f32()
     ))

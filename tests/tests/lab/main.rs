@@ -13,6 +13,7 @@ mod visitors;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use foobar_tests::artifacts;
 use foobar_tests::lab::Lab;
 
 type Stage = (&'static str, fn(&Lab) -> Result<String>);
@@ -62,6 +63,11 @@ fn the_whole_path() -> Result<()> {
             Ok(report) => println!("ok     {name} ({took:.1} s): {report}"),
             Err(error) => {
                 println!("FAILED {name} ({took:.1} s): {error:#}");
+                let logs = artifacts::target_directory()?.join("e2e/logs");
+                match lab.keep_logs(&logs) {
+                    Ok(()) => println!("       the lab's logs are kept in {}", logs.display()),
+                    Err(error) => println!("       the lab's logs are lost: {error:#}"),
+                }
                 failed.push(name);
             }
         }

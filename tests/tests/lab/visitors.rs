@@ -97,7 +97,7 @@ pub(super) fn a_browser_publishes(lab: &Lab) -> Result<String> {
 
     let (title, body) = (
         "Packets, steered",
-        "Written in a browser.\nRead from a database: grüße, 你好.",
+        "Written in a browser.\nRead from a database: grüße, Ωμέγα.",
     );
     browser.click("new-article")?;
     browser.enter("article-title", title)?;
