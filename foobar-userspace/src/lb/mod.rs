@@ -1,7 +1,7 @@
 //! `foobar lb`: the balancer's daemon. It joins configuration, health, next hops and steering tables, and
 //! writes the outcome into the data plane. Packets never wait for it.
 //!
-//! [`daemon`] is the loop (events in, in one task); [`steering`] is what it knows and does, without sockets.
+//! `daemon` is the loop (events in, in one task); `steering` is what it knows and does, without sockets.
 
 mod adopt;
 mod daemon;
