@@ -4,6 +4,8 @@
 //! aya, only `network` names netlink; state machines are pure and know neither clock nor socket.
 
 pub mod cli;
+#[cfg(any(feature = "web", feature = "app", feature = "dns"))]
+pub mod role;
 pub mod signals;
 pub mod telemetry;
 

@@ -11,6 +11,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+#[cfg(any(feature = "web", feature = "app", feature = "dns"))]
+use crate::role::RoleArgs;
+
 /// An XDP load balancer and the web stack behind it
 #[derive(Debug, Parser)]
 #[command(name = "foobar", version, propagate_version = true)]
@@ -33,13 +36,13 @@ pub enum Command {
     Config(config::Command),
     /// Run a web server: TLS, static files, compression, reverse proxy to the app tier
     #[cfg(feature = "web")]
-    Web(crate::web::Args),
+    Web(RoleArgs),
     /// Run an app server: the site's API over MySQL
     #[cfg(feature = "app")]
-    App(crate::app::Args),
+    App(RoleArgs),
     /// Run the authoritative name server of the cluster's zone
     #[cfg(feature = "dns")]
-    Dns(crate::dns::Args),
+    Dns(RoleArgs),
 }
 
 impl Command {

@@ -4,7 +4,9 @@
 //! `daemon` is the loop (events in, in one task); `steering` is what it knows and does, without sockets.
 
 mod adopt;
+mod apply;
 mod daemon;
+mod events;
 mod member;
 mod preflight;
 mod steering;

@@ -32,7 +32,6 @@ pub mod upstreams;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
 use std::pin::pin;
 
 use anyhow::{Context as _, Result};
@@ -40,24 +39,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::config::Config;
 use self::server::Server;
-use crate::telemetry::LogArgs;
-
-/// Options of `foobar web`.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-    /// Logging
-    #[command(flatten)]
-    pub log: LogArgs,
-}
+use crate::role::RoleArgs;
 
 /// Runs until SIGTERM or SIGINT, then drains. SIGHUP reads the configuration again.
 ///
 /// # Errors
 /// Where the configuration is bad or a socket cannot be opened.
-pub async fn run(args: Args) -> Result<()> {
+pub async fn run(args: RoleArgs) -> Result<()> {
     args.log.install();
     let mut stop = pin!(crate::signals::stop()?);
     let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
@@ -82,7 +70,7 @@ pub async fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn reload(server: &Server, args: &Args) -> Result<Config> {
+fn reload(server: &Server, args: &RoleArgs) -> Result<Config> {
     let config = Config::read(&args.config)?;
     server.reload(&config)?;
     Ok(config)

@@ -1,0 +1,248 @@
+//! From a configuration to the steering state: VIPs and members come, change and go, and the data plane's
+//! table of VIPs follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use foobar_common::address::Address;
+use foobar_common::slot::ColdSlot;
+use foobar_common::time::note_lifetime;
+use foobar_common::vip::{VIP_RESET, Vip as Entry, VipKey};
+
+use super::member::Member;
+use super::steering::{Steering, Urgency, Vip, deadline};
+use crate::balancer::plan::Serving;
+use crate::balancer::slots::SlotTable;
+use crate::config::{self, Config, Protocol, Service, Unserved};
+use crate::health::State;
+
+impl Steering {
+    /// Brings everything to what the configuration says.
+    pub(super) fn apply(&mut self, config: &Config, now_ns: u64) -> anyhow::Result<()> {
+        let wanted: BTreeSet<Service> = config.vips.iter().map(config::Vip::service).collect();
+        let (kept, gone): (Vec<Vip>, Vec<Vip>) = std::mem::take(&mut self.vips)
+            .into_iter()
+            .partition(|vip| wanted.contains(&vip.config.service()));
+        self.vips = kept;
+        for vip in &config.vips {
+            match self
+                .vips
+                .iter()
+                .position(|have| have.config.service() == vip.service())
+            {
+                Some(place) => self.update(place, vip, now_ns),
+                None => self.add(vip, now_ns),
+            }
+        }
+        self.vips.sort_by_key(|vip| {
+            config
+                .vips
+                .iter()
+                .position(|c| c.service() == vip.config.service())
+        });
+        for place in 0..self.vips.len() {
+            self.replan(place, Urgency::Discretion, now_ns);
+        }
+        self.publish()?;
+        for vip in gone {
+            tracing::warn!(vip = vip.config.name, service = %vip.config.service(), "VIP removed: its packets are no longer taken, its flows end");
+            for member in vip.members {
+                self.retire(&member);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, config: &config::Vip, now_ns: u64) {
+        let Some(base) = self.free_slots(config.slots) else {
+            tracing::error!(
+                vip = config.name,
+                slots = config.slots,
+                "no room for the VIP's slots: restart after raising limits.slots; the VIP is left out"
+            );
+            return;
+        };
+        let id = self.next_vip;
+        self.next_vip += 1;
+        let mut table = SlotTable::adopt(std::iter::repeat_n(ColdSlot::default(), config.slots as usize));
+        for slot in 0..config.slots {
+            let ColdSlot {
+                slot: value,
+                since_ns,
+            } = table.slots()[slot as usize];
+            self.plane.set_slot(base + slot, value, since_ns);
+        }
+        drop(table.take_changed());
+        let mut vip = Vip {
+            id,
+            config: config.clone(),
+            base,
+            table,
+            members: Vec::new(),
+            serving: Serving::Nobody,
+            waiting: false,
+        };
+        for backend in &config.backends {
+            self.enlist(&mut vip, backend.address, backend.weight, true, now_ns);
+        }
+        tracing::info!(vip = config.name, service = %config.service(), backends = vip.members.len(), "VIP added");
+        self.vips.push(vip);
+    }
+
+    /// The first index of a gap that `count` slots fit into.
+    fn free_slots(&self, count: u32) -> Option<u32> {
+        let mut used: Vec<(u32, u32)> = self
+            .vips
+            .iter()
+            .map(|vip| (vip.base, vip.base + vip.config.slots))
+            .collect();
+        used.sort_unstable();
+        let mut base = 0;
+        for (start, end) in used {
+            if start >= base + count {
+                break;
+            }
+            base = base.max(end);
+        }
+        (base + count <= self.plane.slot_capacity()).then_some(base)
+    }
+
+    fn update(&mut self, place: usize, config: &config::Vip, now_ns: u64) {
+        let mut vip = self.vips.remove(place);
+        let slots = vip.config.slots;
+        vip.config = config::Vip {
+            slots,
+            ..config.clone()
+        };
+        for backend in &config.backends {
+            match vip
+                .members
+                .iter_mut()
+                .find(|member| member.address == backend.address)
+            {
+                Some(member) => {
+                    if member.removed {
+                        tracing::info!(vip = config.name, backend = %backend.address, "backend is back in the configuration");
+                        member.removed = false;
+                        member.deadline_ns = 0;
+                    }
+                    member.weight = backend.weight;
+                }
+                None => {
+                    tracing::info!(vip = config.name, backend = %backend.address, weight = backend.weight, "backend added");
+                    self.enlist(&mut vip, backend.address, backend.weight, false, now_ns);
+                }
+            }
+        }
+        let deadline_ns = deadline(config, now_ns);
+        for member in &mut vip.members {
+            if !member.removed
+                && config
+                    .backends
+                    .iter()
+                    .all(|backend| backend.address != member.address)
+            {
+                tracing::info!(vip = config.name, backend = %member.address, "backend removed: it drains");
+                member.removed = true;
+                if member.deadline_ns == 0 {
+                    member.deadline_ns = deadline_ns;
+                }
+            }
+        }
+        self.vips.insert(place, vip);
+    }
+
+    fn enlist(&mut self, vip: &mut Vip, address: IpAddr, weight: u16, founding: bool, now_ns: u64) {
+        let Some(id) = self.pool.allocate() else {
+            tracing::error!(vip = vip.config.name, backend = %address, "no free target: restart after raising limits.targets; the backend is left out");
+            return;
+        };
+        self.incarnation = self.incarnation.max(now_ns) + 1;
+        let mut member = Member {
+            id,
+            address,
+            weight,
+            health: if vip.config.check.is_some() {
+                State::Unknown
+            } else {
+                State::Up
+            },
+            founding,
+            left: false,
+            drained: false,
+            removed: false,
+            deadline_ns: 0,
+            next_hop: None,
+            trouble: None,
+            incarnation: self.incarnation,
+        };
+        if let Some(&state) = self.resolutions.get(&address) {
+            member.resolve(state);
+        }
+        self.install(vip.id, &member);
+        vip.members.push(member);
+    }
+
+    /// Puts the VIPs and the ownership of their addresses in force.
+    fn publish(&mut self) -> anyhow::Result<()> {
+        let addresses: BTreeMap<IpAddr, bool> = self
+            .vips
+            .iter()
+            .map(|vip| (vip.config.address, vip.config.owned))
+            .collect();
+        let before = self.leases.clone();
+        self.leases.retain(|address, _| addresses.contains_key(address));
+        for address in addresses.keys() {
+            if !self.leases.contains_key(address) {
+                let taken: BTreeSet<u32> = self.leases.values().chain(before.values()).copied().collect();
+                let free = (0..).find(|index| !taken.contains(index)).unwrap_or_default();
+                self.leases.insert(*address, free);
+            }
+        }
+        let mut entries = Vec::new();
+        for (address, owned) in &addresses {
+            let lease = self.leases[address];
+            self.plane.set_lease(lease, if *owned { u64::MAX } else { 0 });
+            // Packets that no service takes get what the address's services agree on.
+            let reset = self
+                .vips
+                .iter()
+                .filter(|vip| vip.config.address == *address)
+                .all(|vip| vip.config.unserved == Unserved::Reset);
+            entries.push(Entry {
+                key: VipKey::address(Address::from(*address)),
+                id: lease,
+                flags: if reset { VIP_RESET } else { 0 },
+                ..Entry::default()
+            });
+        }
+        entries.extend(self.vips.iter().map(entry));
+        self.plane.set_services(&entries)?;
+        Ok(())
+    }
+}
+
+/// A VIP's entry in the data plane's table.
+fn entry(vip: &Vip) -> Entry {
+    let protocol = match vip.config.protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    };
+    Entry {
+        key: VipKey::service(
+            Address::from(vip.config.address),
+            vip.config.port.to_be(),
+            protocol,
+        ),
+        id: vip.id,
+        flags: if vip.config.unserved == Unserved::Reset {
+            VIP_RESET
+        } else {
+            0
+        },
+        slot_base: vip.base,
+        slot_mask: vip.config.slots - 1,
+        note_lifetime: note_lifetime(vip.idle_ns()),
+        ..Entry::default()
+    }
+}

@@ -1,0 +1,168 @@
+//! What happens to the steering state: judgements of checks, next hops, an operator's wishes, and time.
+
+use std::net::IpAddr;
+
+use foobar_common::slot::Member as Id;
+
+use super::member::egress;
+use super::steering::{Steering, Urgency, deadline, plan_of};
+use crate::health::State;
+use crate::network::Resolution;
+
+/// Why something that an operator asked for can't be done.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// There is no such VIP.
+    #[error("there is no VIP named {0:?}")]
+    NoVip(String),
+    /// The VIP has no such backend.
+    #[error("VIP {vip:?} has no backend {backend}")]
+    NoBackend {
+        /// The VIP.
+        vip: String,
+        /// The backend.
+        backend: IpAddr,
+    },
+}
+
+impl Steering {
+    /// A check's judgement.
+    pub(super) fn on_health(&mut self, id: Id, state: State, reason: &str, now_ns: u64) {
+        let Some(place) = self
+            .vips
+            .iter()
+            .position(|vip| vip.members.iter().any(|member| member.id == id))
+        else {
+            return;
+        };
+        let vip = &mut self.vips[place];
+        let name = vip.config.name.clone();
+        let Some(member) = vip.member_mut(id) else {
+            return;
+        };
+        match state {
+            State::Up => tracing::info!(vip = name, backend = %member.address, reason, "backend is up"),
+            State::SoftDown => {
+                tracing::warn!(vip = name, backend = %member.address, reason, "backend is down: new flows go elsewhere, established ones stay")
+            }
+            State::HardDown => {
+                tracing::warn!(vip = name, backend = %member.address, reason, "backend is silent: its flows are given up")
+            }
+            State::Unknown => (),
+        }
+        member.health = state;
+        member.left &= state == State::HardDown;
+        self.replan(place, Urgency::Health, now_ns);
+    }
+
+    /// What the network says of a backend's next hop.
+    pub(super) fn on_next_hop(&mut self, address: IpAddr, state: Resolution, now_ns: u64) {
+        self.resolutions.insert(address, state);
+        for place in 0..self.vips.len() {
+            let name = self.vips[place].config.name.clone();
+            let ingress = self.ingress;
+            let Some(member) = self.vips[place]
+                .members
+                .iter_mut()
+                .find(|member| member.address == address)
+            else {
+                continue;
+            };
+            if !member.resolve(state) {
+                continue;
+            }
+            let member = member.clone();
+            match (&member.next_hop, &member.trouble) {
+                (Some(hop), _) => {
+                    tracing::info!(vip = name, backend = %address, next_hop = ?hop, "next hop");
+                    self.allow_egress(&member);
+                    self.plane.set_next_hop(
+                        member.id,
+                        hop.destination_mac,
+                        hop.source_mac,
+                        egress(*hop, ingress),
+                    );
+                }
+                (None, trouble) => {
+                    tracing::warn!(vip = name, backend = %address, trouble, "no next hop");
+                    self.plane.clear_next_hop(member.id);
+                }
+            }
+            self.replan(place, Urgency::Health, now_ns);
+        }
+    }
+
+    /// Drains a backend of a VIP, or ends that.
+    pub(super) fn drain(
+        &mut self,
+        vip: &str,
+        backend: IpAddr,
+        drained: bool,
+        now_ns: u64,
+    ) -> Result<(), Refusal> {
+        let place = self
+            .vips
+            .iter()
+            .position(|have| have.config.name == vip)
+            .ok_or_else(|| Refusal::NoVip(vip.to_owned()))?;
+        let deadline_ns = deadline(&self.vips[place].config, now_ns);
+        let member = self.vips[place]
+            .members
+            .iter_mut()
+            .find(|member| member.address == backend && !member.removed)
+            .ok_or_else(|| Refusal::NoBackend {
+                vip: vip.to_owned(),
+                backend,
+            })?;
+        if member.drained != drained {
+            tracing::info!(vip, %backend, drained, "an operator changed the backend");
+            member.drained = drained;
+            member.deadline_ns = if drained { deadline_ns } else { 0 };
+            self.replan(place, Urgency::Discretion, now_ns);
+        }
+        Ok(())
+    }
+
+    /// Lets time pass: phases end, and what waited or is overdue is done.
+    ///
+    /// True where a member got another index, and with it another check.
+    pub(super) fn tick(&mut self, now_ns: u64) -> bool {
+        let mut renamed = false;
+        for place in 0..self.vips.len() {
+            let idle_ns = self.vips[place].idle_ns();
+            self.vips[place].table.advance(now_ns, idle_ns);
+            self.flush(place);
+            let overdue: Vec<Id> = self.vips[place]
+                .members
+                .iter()
+                .filter(|member| {
+                    member.deadline_ns != 0 && member.deadline_ns <= now_ns && !member.is_wanted()
+                })
+                .map(|member| member.id)
+                .collect();
+            for id in overdue {
+                self.cut(place, id, now_ns);
+                renamed = true;
+            }
+            if self.vips[place].waiting {
+                self.replan(place, Urgency::Discretion, now_ns);
+            }
+        }
+        renamed
+    }
+
+    /// A drained member's time is over: the flows that it still has are cut off.
+    fn cut(&mut self, place: usize, id: Id, now_ns: u64) {
+        let seed = self.table_seed();
+        let vip = &mut self.vips[place];
+        let heirs = plan_of(vip, seed).desired;
+        vip.table.leave(id, &heirs, now_ns);
+        let name = vip.config.name.clone();
+        if let Some(member) = vip.member_mut(id) {
+            member.deadline_ns = 0;
+            tracing::warn!(vip = name, backend = %member.address, "drain deadline: flows that are left are cut");
+        }
+        self.flush(place);
+        self.reincarnate(place, id, now_ns);
+    }
+}
