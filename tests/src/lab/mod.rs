@@ -139,13 +139,7 @@ impl Lab {
 
     /// A row of the lab's database, its columns separated by tabs.
     pub fn query(&self, sql: &str) -> Result<String> {
-        let words = [
-            "mariadb",
-            "--no-defaults",
-            "--user=root",
-            "--batch",
-            "--skip-column-names",
-        ];
+        let words = ["mariadb", "--user=root", "--batch", "--skip-column-names"];
         let text = self.exec_ok("db1", &[&words[..], &["--execute", sql, "foobar"]].concat())?;
         Ok(text.trim_end().to_owned())
     }

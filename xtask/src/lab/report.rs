@@ -40,10 +40,9 @@ pub(crate) fn welcome(state: &State) -> String {
          \x20 cargo xtask exec{name} client -- curl https://{SITE}/\n\
          \x20 cargo xtask exec{name} client -- curl https://{SITE}/api/tags\n\
          \x20 cargo xtask exec{name} client -- dig {SITE}\n\
-         \x20 cargo xtask exec{name} lb1 -- foobar status --socket {}\n\
+         \x20 cargo xtask exec{name} lb1 -- foobar status\n\
          \x20 cargo xtask up{name} --web {}\n\
          and `cargo xtask down{name}` at the end.\n",
-        directory.join("lb1.sock").display(),
         if state.shape.web < 9 {
             state.shape.web + 1
         } else {
