@@ -279,11 +279,11 @@ fn a_killed_servers_streams_are_the_only_ones_that_break() -> Result<()> {
         refused + after.failed_on(DEAD),
         "others broke: {after}"
     );
-    let last = after.last_failure.context("no failure")?;
+    let last = after.last_refusal.context("no refusal")?;
     println!("served again after {} ms", last.duration_since(died).as_millis());
     assert!(
         last <= detected + margin,
-        "still failing {:?} after the server was seen to be down: {after}",
+        "still refused {:?} after the server was seen to be down: {after}",
         last.duration_since(detected)
     );
 

@@ -292,7 +292,9 @@ impl Shared {
             .filter(|&backend| backend != NO_BACKEND);
         let report = &mut lock(&self.tally).report;
         *report.failures.entry((cause, backend)).or_default() += 1;
-        report.last_failure = Some(Instant::now());
+        if cause == Cause::Refused {
+            report.last_refusal = Some(Instant::now());
+        }
         if report.examples.len() < EXAMPLES {
             let local = stream.map(|stream| stream.local.to_string());
             report.examples.push(format!(

@@ -47,8 +47,8 @@ pub struct Report {
     pub spread: BTreeMap<Backend, u64>,
     /// Streams that failed, by cause and, where one had answered, by backend.
     pub failures: BTreeMap<(Cause, Option<Backend>), u64>,
-    /// When the last stream failed.
-    pub last_failure: Option<Instant>,
+    /// When a stream was last refused. (A stream that is closed may notice only at its next exchange.)
+    pub last_refusal: Option<Instant>,
     /// The first failures, for people.
     pub examples: Vec<String>,
 }
