@@ -187,6 +187,10 @@ fn a_foreign_program_is_never_replaced() -> Result<()> {
         let said = balancer.refusal(&[])?;
         assert_says(&said, &["another XDP program is attached to eth0: it stays"]);
         assert_eq!(xdp_on(world.lb(), "eth0")?, id, "{mode:?}");
+        assert!(
+            balancer.pins().is_err(),
+            "a refused start has left its maps pinned"
+        );
         drop(foreign);
     }
     // It was the foreign program that made the difference.
