@@ -3,11 +3,12 @@
 //! It runs the binary that users get, and knows of it what its files, signals and commands are.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,14 @@ pub struct Config {
     pub check_interval: Option<Duration>,
     /// The cluster's flow-hash seed.
     pub seed: u64,
+    /// The interface that packets come in by; `eth0` unless a test makes another.
+    pub interface: &'static str,
+    /// Further lines of the VIP.
+    pub vip_lines: Vec<&'static str>,
+    /// Further lines of the VIP's check.
+    pub check_lines: Vec<&'static str>,
+    /// Backends that are no hosts of the world.
+    pub strangers: Vec<Ipv4Addr>,
 }
 
 impl Config {
@@ -55,21 +64,27 @@ impl Config {
             idle_timeout: None,
             check_interval: None,
             seed,
+            interface: "eth0",
+            vip_lines: Vec::new(),
+            check_lines: Vec::new(),
+            strangers: Vec::new(),
         }
     }
 
     fn toml(&self, paths: &Paths) -> String {
         let mut toml = format!(
-            "interface = \"eth0\"\npin_dir = {:?}\nadmin_socket = {:?}\nseed_file = {:?}\n\
+            "interface = {:?}\npin_dir = {:?}\nadmin_socket = {:?}\nseed_file = {:?}\n\
              [limits]\nslots = 65536\ntargets = 512\nnotes = 65536\npending_notes = 65536\n\
              [[vip]]\nname = \"{VIP_NAME}\"\naddress = \"{VIP}\"\nport = {}\nprotocol = \"tcp\"\n",
-            paths.pins, paths.socket, paths.seed, self.port
+            self.interface, paths.pins, paths.socket, paths.seed, self.port
         );
         let ms = |duration: Duration| format!("\"{}ms\"", duration.as_millis());
         if let Some(idle) = self.idle_timeout {
             let _ = writeln!(toml, "idle_timeout = {}", ms(idle));
         }
-        toml.push_str("[vip.check]\nkind = \"tcp\"\n");
+        for line in self.vip_lines.iter().chain(&["[vip.check]", "kind = \"tcp\""]) {
+            let _ = writeln!(toml, "{line}");
+        }
         if let Some(interval) = self.check_interval {
             let _ = writeln!(
                 toml,
@@ -78,12 +93,18 @@ impl Config {
                 ms(interval / 4)
             );
         }
+        for line in &self.check_lines {
+            let _ = writeln!(toml, "{line}");
+        }
         for (&backend, Member { weight, .. }) in &self.backends {
             let address = backend_address(backend);
             let _ = writeln!(
                 toml,
                 "[[vip.backend]]\naddress = \"{address}\"\nweight = {weight}"
             );
+        }
+        for address in &self.strangers {
+            let _ = writeln!(toml, "[[vip.backend]]\naddress = \"{address}\"");
         }
         toml
     }
@@ -110,8 +131,16 @@ pub struct Balancer<'a> {
 impl<'a> Balancer<'a> {
     /// Starts the daemon and waits until it answers and every backend that has a weight owns slots.
     pub fn start(world: &'a World, config: &Config) -> Result<Self> {
+        let mut balancer = Self::prepare(world, config)?;
+        balancer.run()?;
+        balancer.wait_owners(config)?;
+        Ok(balancer)
+    }
+
+    /// Writes the daemon's files; nothing is started.
+    pub fn prepare(world: &'a World, config: &Config) -> Result<Self> {
         let directory = world.directory();
-        let mut balancer = Self {
+        let balancer = Self {
             world,
             binary: artifacts::binary()?,
             paths: Paths {
@@ -123,18 +152,27 @@ impl<'a> Balancer<'a> {
             },
             process: None,
         };
-        let seed = format!("{:016x}{:016x}\n", config.seed, !config.seed);
+        balancer.write_seed(config.seed)?;
+        balancer.configure(config)?;
+        Ok(balancer)
+    }
+
+    /// Writes the seed file.
+    pub fn write_seed(&self, seed: u64) -> Result<()> {
+        let seed = format!("{seed:016x}{:016x}\n", !seed);
         let mut file = fs::File::options()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(&balancer.paths.seed)?;
-        std::io::Write::write_all(&mut file, seed.as_bytes())?;
-        balancer.configure(config)?;
-        balancer.run()?;
-        let (pins, service) = (balancer.pins()?, SocketAddrV4::new(VIP, config.port));
-        balancer.wait("every backend owns slots", |_| {
+            .open(&self.paths.seed)?;
+        Ok(std::io::Write::write_all(&mut file, seed.as_bytes())?)
+    }
+
+    /// Waits until every backend that has a weight owns slots.
+    pub fn wait_owners(&mut self, config: &Config) -> Result<()> {
+        let (pins, service) = (self.pins()?, SocketAddrV4::new(VIP, config.port));
+        self.wait("every backend owns slots", |_| {
             let owners = pins
                 .range_of(service)
                 .and_then(|range| range.all().map(|slot| pins.owner(slot)).collect());
@@ -144,7 +182,7 @@ impl<'a> Balancer<'a> {
                 .iter()
                 .all(|(&backend, member)| !member.serves() || owners.contains(&Some(backend)))
         })?;
-        Ok(balancer)
+        Ok(())
     }
 
     /// Writes the configuration, as a whole; the daemon is not told.
@@ -157,16 +195,64 @@ impl<'a> Balancer<'a> {
 
     /// Starts the daemon, which must not be running, and waits until it is ready.
     pub fn run(&mut self) -> Result<()> {
-        let mut command = Command::new(&self.binary);
-        command.args(["lb", "--config"]).arg(&self.paths.config);
+        self.run_under(&[])
+    }
+
+    /// As [`run`](Self::run), started by another command (`setpriv ...`) that becomes the daemon.
+    pub fn run_under(&mut self, wrapper: &[&str]) -> Result<()> {
+        let mut command = self.daemon(wrapper);
         self.process = Some(Process::start(self.world.lb(), &mut command, &self.paths.log)?);
         self.wait("the daemon answers", |_| true)?;
         Ok(())
     }
 
+    /// Starts the daemon, started by another command if there is one, and waits until it refuses to run:
+    /// what it says.
+    pub fn refusal(&self, wrapper: &[&str]) -> Result<String> {
+        let log = self.paths.log.with_extension("refusal");
+        // Nothing there is as good.
+        let _ = fs::remove_file(&log);
+        let mut process = Process::start(self.world.lb(), &mut self.daemon(wrapper), &log)?;
+        let status = process.wait(READY)?;
+        let said = fs::read_to_string(&log)?;
+        ensure!(status.code() == Some(1), "the daemon ended with {status}\n{said}");
+        Ok(said)
+    }
+
+    fn daemon(&self, wrapper: &[&str]) -> Command {
+        let mut words = wrapper.iter().map(OsStr::new).chain([
+            self.binary.as_os_str(),
+            OsStr::new("lb"),
+            OsStr::new("--config"),
+        ]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).arg(&self.paths.config);
+        command
+    }
+
+    /// Everything that the daemon has logged.
+    pub fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(&self.paths.log)?)
+    }
+
+    /// The configuration file.
+    pub fn config_file(&self) -> &Path {
+        &self.paths.config
+    }
+
+    /// The admin socket's path.
+    pub fn socket(&self) -> &Path {
+        &self.paths.socket
+    }
+
     /// Writes a configuration and has the daemon take it (SIGHUP).
     pub fn reload(&self, config: &Config) -> Result<()> {
         self.configure(config)?;
+        self.hangup()
+    }
+
+    /// Has the daemon read its configuration again (SIGHUP).
+    pub fn hangup(&self) -> Result<()> {
         self.process
             .as_ref()
             .context("the daemon is not running")?
@@ -193,12 +279,19 @@ impl<'a> Balancer<'a> {
 
     /// What `foobar status --json` says.
     pub fn status(&self) -> Result<Value> {
-        let output = run_command(
-            Command::new(&self.binary)
-                .args(["status", "--json", "--socket"])
-                .arg(&self.paths.socket),
-        )?;
+        let output = self.status_text(&["--json"])?;
         serde_json::from_str(&output).with_context(|| format!("the status is no JSON: {output}"))
+    }
+
+    /// What `foobar status` says, with further options.
+    pub fn status_text(&self, options: &[&str]) -> Result<String> {
+        run_command(
+            Command::new(&self.binary)
+                .arg("status")
+                .args(options)
+                .arg("--socket")
+                .arg(&self.paths.socket),
+        )
     }
 
     /// Waits for a status.
@@ -235,13 +328,13 @@ impl<'a> Balancer<'a> {
         self.operate("undrain", backend)
     }
 
-    /// `foobar lb detach`: programs and maps go, or it is an error.
-    pub fn detach(&self) -> Result<()> {
+    /// `foobar lb detach`: programs and maps go, or it is an error. What it says.
+    pub fn detach(&self) -> Result<String> {
         let mut command = Command::new(&self.binary);
         command.args(["lb", "detach", "--config"]).arg(&self.paths.config);
-        self.world.lb().run(|| run_command(&mut command))?;
+        let said = self.world.lb().run(|| run_command(&mut command))?;
         ensure!(self.pins().is_err(), "detached, but something is still pinned");
-        Ok(())
+        Ok(said)
     }
 
     /// The pinned maps.

@@ -81,6 +81,8 @@ impl Step {
                         "--test",
                         "setup",
                         "--test",
+                        "daemon",
+                        "--test",
                         "streams",
                         "--test",
                         "lab",

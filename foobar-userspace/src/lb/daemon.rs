@@ -17,7 +17,7 @@ use super::view::Context;
 use super::{adopt, preflight};
 use crate::admin::{self, Request};
 use crate::config::{self, Config};
-use crate::dataplane::{Attachment, CheckProgram, DataPlane, Mode, Pins, Sizes, monotonic_ns};
+use crate::dataplane::{self, Attachment, CheckProgram, DataPlane, Mode, Pins, Sizes, monotonic_ns};
 use crate::health::Scheduler;
 use crate::network::{self, Announcer, CheckMark, CheckRoute, Interface, Resolver, ResolverHandle, XdpMode};
 
@@ -64,6 +64,13 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
     }
 
     let pins = Pins::new(&config.pin_dir, &config.interface);
+    // Before anything is pinned. One that comes between this and the attaching, the kernel refuses to replace.
+    if !pins.link().exists() && network::xdp_mode(&config.interface).await? != XdpMode::None {
+        return Err(dataplane::Error::Foreign {
+            interface: config.interface,
+        }
+        .into());
+    }
     let limits = config.limits;
     let sizes = Sizes {
         slots: limits.slots,
