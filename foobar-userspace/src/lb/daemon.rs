@@ -71,6 +71,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         }
         .into());
     }
+    let seed = config.seed_file.as_deref().map(read_seed).transpose()?;
     let limits = config.limits;
     let sizes = Sizes {
         slots: limits.slots,
@@ -79,7 +80,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         pending_notes: limits.pending_notes,
     };
     let plane = DataPlane::open(Some(pins.clone()), sizes)?;
-    seed(&plane, config.seed_file.as_deref())?;
+    set_seed(&plane, seed)?;
     plane.set_macs(interface.mac, &config.peer_macs);
     let steering = adopt::adopt(plane, interface.index, &config, monotonic_ns());
 
@@ -331,9 +332,8 @@ impl Daemon {
 }
 
 /// The seed of the flow hash: the file's, else the one in the pinned map, else a new one.
-fn seed(plane: &DataPlane, file: Option<&Path>) -> Result<()> {
+fn set_seed(plane: &DataPlane, wanted: Option<[u64; 2]>) -> Result<()> {
     let have = plane.flow_seed();
-    let wanted = file.map(read_seed).transpose()?;
     match wanted {
         Some(seed) if have == [0, 0] => plane.set_flow_seed(seed),
         Some(seed) if have == seed => (),
