@@ -24,7 +24,7 @@ use super::pins::Pins;
 use super::region::Region;
 
 /// How long a program that is running now may run at most, with a margin of a thousand.
-pub(super) const GRACE: Duration = Duration::from_millis(5);
+pub const GRACE: Duration = Duration::from_millis(5);
 
 const MAPS: [&str; 11] = [
     "SETTINGS",

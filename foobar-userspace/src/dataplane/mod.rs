@@ -17,7 +17,7 @@ mod targets;
 mod vips;
 
 pub use checks::CheckProgram;
-pub use load::{Attachment, DataPlane, Error, Mode, Sizes, Verdict};
+pub use load::{Attachment, DataPlane, Error, GRACE, Mode, Sizes, Verdict};
 pub use notes::{NoteEntry, Sweep};
 pub use pins::Pins;
 pub use vips::{Services, VipTableFull};

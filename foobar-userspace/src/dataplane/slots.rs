@@ -19,6 +19,14 @@ impl DataPlane {
         (cold.slot, cold.since_ns)
     }
 
+    /// Whether the hot entry says the same as the cold one: a daemon that was killed between the two stores
+    /// left packets with the old one.
+    pub fn is_slot_whole(&self, index: u32) -> bool {
+        let lane = (index % HOT_LANES) as usize * size_of::<u16>();
+        let hot = self.hot.u16(index / HOT_LANES, lane).load(Ordering::Acquire);
+        hot == self.cold.get(index).slot.hot()
+    }
+
     /// Writes a slot: the cold entry first, then the hot one, each as one word. A packet in between acts as
     /// if it had come a moment earlier or later.
     pub fn set_slot(&self, index: u32, slot: Slot, since_ns: u64) {

@@ -59,10 +59,9 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
                 "the number of a VIP's slots can't change while it is in force: the old one stays"
             );
         }
-        let table = SlotTable::adopt((entry.slot_base..entry.slot_base + slots).map(|index| {
-            let (slot, since_ns) = plane.slot(index);
-            ColdSlot { slot, since_ns }
-        }));
+        let table = SlotTable::adopt(
+            (entry.slot_base..entry.slot_base + slots).map(|index| held(&plane, index, now_ns)),
+        );
         let mut config = wanted.clone();
         config.slots = slots;
         vips.push(Vip {
@@ -103,7 +102,29 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
         );
     }
     let pool = MemberPool::adopt(plane.highest_target(), members, others);
-    Steering::new(plane, ingress, vips, pool, next_vip, now_ns)
+    let leases = plane
+        .services()
+        .iter()
+        .filter(|entry| entry.key.kind == VipKind::Address as u8)
+        .map(|entry| (IpAddr::from(entry.key.address), entry.id))
+        .collect();
+    let mut steering = Steering::new(plane, ingress, vips, pool, next_vip, now_ns);
+    steering.leases = leases;
+    steering
+}
+
+/// A slot as the maps hold it. One that was half written is whole afterwards: until now packets were steered
+/// by its old hot entry, so that its phase begins anew.
+fn held(plane: &DataPlane, index: u32, now_ns: u64) -> ColdSlot {
+    let (slot, since_ns) = plane.slot(index);
+    if plane.is_slot_whole(index) {
+        return ColdSlot { slot, since_ns };
+    }
+    plane.set_slot(index, slot, now_ns);
+    ColdSlot {
+        slot,
+        since_ns: now_ns,
+    }
 }
 
 fn member(id: Id, target: &Target, ingress: u32, checked: bool) -> Member {

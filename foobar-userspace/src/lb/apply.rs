@@ -14,6 +14,7 @@ use super::steering::{Steering, Urgency, Vip, deadline};
 use crate::balancer::plan::Serving;
 use crate::balancer::slots::SlotTable;
 use crate::config::{self, Config, Protocol, Service, Unserved};
+use crate::dataplane::GRACE;
 use crate::health::State;
 
 impl Steering {
@@ -24,6 +25,11 @@ impl Steering {
             .into_iter()
             .partition(|vip| wanted.contains(&vip.config.service()));
         self.vips = kept;
+        if !gone.is_empty() {
+            // Out of force before anything of theirs can be given to others.
+            self.publish()?;
+            std::thread::sleep(GRACE);
+        }
         for vip in &config.vips {
             match self
                 .vips

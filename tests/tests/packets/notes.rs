@@ -193,6 +193,24 @@ fn tcp_and_udp_on_one_port_are_two_services_with_notes_of_their_own() -> Result<
     Ok(())
 }
 
+#[test]
+fn a_slot_whose_writer_was_killed_between_its_two_halves_is_seen() -> Result<()> {
+    let mut rig = moving(Setup::default())?;
+    let mut hot = hot_slots(&rig, WEB_SLOT + 1)?;
+    assert!(rig.plane.is_slot_whole(WEB_SLOT));
+    let element = WEB_SLOT / HOT_LANES;
+    let shift = (WEB_SLOT % HOT_LANES) * 16;
+    let lanes = hot.get(&element, 0)?;
+    // The slot moves from 1 to 4, and its writer gets no further than the cold entry.
+    hot.set(element, lanes & !(0xffff << shift) | 1 << shift, 0)?;
+    assert!(!rig.plane.is_slot_whole(WEB_SLOT));
+    rig.send(&FLOW.syn()).forwarded_to(1, &[]);
+    let (held, since) = rig.plane.slot(WEB_SLOT);
+    rig.plane.set_slot(WEB_SLOT, held, since);
+    assert!(rig.plane.is_slot_whole(WEB_SLOT));
+    Ok(())
+}
+
 /// The array of hot entries behind a rig, told from other programs' by what `index` holds.
 fn hot_slots(rig: &Rig, index: u32) -> Result<Array<MapData, u64>> {
     let marker = 0x4000 | (std::process::id() as u16 & 0x3fff);
