@@ -38,6 +38,8 @@ const NAME_MAX: usize = 63;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+/// Pending notes tell ages of up to 73 minutes, and 5/4 of the idle time has to be among them.
+const LONGEST_IDLE: Duration = Duration::from_secs(55 * 60);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// A VIP as far as it could be read; what is missing has been noted as a problem.
 pub(super) struct Draft<'t> {
@@ -83,7 +85,7 @@ impl<'t> Draft<'t> {
             Protocol::Tcp => 15 * MINUTE,
             Protocol::Udp => 2 * MINUTE,
         };
-        let idle = section.duration("idle_timeout", SECOND..=WEEK, problems);
+        let idle = section.duration("idle_timeout", SECOND..=LONGEST_IDLE, problems);
         let drain = section.duration("drain_timeout", SECOND..=WEEK, problems);
         let tables = [
             ("maglev", TableKind::Maglev),

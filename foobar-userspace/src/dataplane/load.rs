@@ -244,10 +244,12 @@ impl DataPlane {
             match self.replace(&path) {
                 Ok(()) => return Ok(Attachment::Replaced),
                 // The interface is gone, or is another one by the same name: the link leads nowhere.
-                Err(error) => {
+                Err(Error::Program(error)) if is(&error, libc::ENOLINK) => {
                     tracing::warn!(%error, interface, "the pinned link can't be used any more; attaching anew");
                     fs::remove_file(&path)?;
                 }
+                // The pin is what keeps the old program there: it goes on forwarding.
+                Err(error) => return Err(error),
             }
         }
         let program = self.program()?;

@@ -19,7 +19,7 @@ mod vips;
 pub use checks::CheckProgram;
 pub use load::{Attachment, DataPlane, Error, GRACE, Mode, Sizes, Verdict};
 pub use notes::{NoteEntry, Sweep};
-pub use pins::Pins;
+pub use pins::{Claim, Pins};
 pub use vips::{Services, VipTableFull};
 
 use std::time::Duration;

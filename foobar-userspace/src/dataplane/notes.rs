@@ -57,12 +57,15 @@ impl DataPlane {
             let (key, note) = entry.map_err(io::Error::other)?;
             match judge(NoteEntry::Noted(key.0, note.0)) {
                 Sweep::Keep => left += 1,
-                Sweep::Delete => doomed.push(key),
+                Sweep::Delete => doomed.push((key, note)),
             }
         }
-        for key in doomed {
-            // Gone already is as good.
-            drop(self.notes.remove(&key));
+        for (key, note) in doomed {
+            // One that a packet has used or overwritten meanwhile is another note now.
+            if self.notes.get(&key, 0).is_ok_and(|now| now.0 == note.0) {
+                // Gone already is as good.
+                drop(self.notes.remove(&key));
+            }
         }
         Ok(left)
     }

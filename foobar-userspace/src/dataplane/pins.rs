@@ -6,6 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use foobar_common::layout;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+/// A claim to pins: [`Pins::claim`].
+#[derive(Debug)]
+pub struct Claim {
+    _lock: Flock<fs::File>,
+}
 
 /// The pins of the balancer on one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +62,26 @@ impl Pins {
             )));
         }
         fs::create_dir_all(&self.directory)
+    }
+
+    /// Claims the pins for this process, until the value is dropped: two daemons on the same maps would undo
+    /// each other's slots.
+    ///
+    /// # Errors
+    /// Where another process has them (`WouldBlock`), or the directory is not there.
+    pub fn claim(&self) -> io::Result<Claim> {
+        let directory = fs::File::open(&self.directory)?;
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Claim { _lock: lock }),
+            Err((_, Errno::EWOULDBLOCK)) => Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                format!(
+                    "a foobar lb daemon runs with the pins in {}: let it reload (SIGHUP), or stop it first",
+                    self.directory.display()
+                ),
+            )),
+            Err((_, error)) => Err(error.into()),
+        }
     }
 
     /// Removes everything pinned for the interface; the link last but one, the maps after it.

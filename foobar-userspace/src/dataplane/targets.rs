@@ -47,7 +47,7 @@ impl DataPlane {
         let element = u32::from(member);
         let old = self.targets.get(element);
         let flags = self.targets.u16(element, offset_of!(Target, flags));
-        if (old.ifindex != ifindex || old.source_mac != source) && old.flags & TARGET_RESOLVED != 0 {
+        if old.ifindex != ifindex && old.flags & TARGET_RESOLVED != 0 {
             flags.store(old.flags & !TARGET_RESOLVED, Ordering::Release);
             thread::sleep(GRACE);
         }

@@ -89,6 +89,14 @@ impl DataPlane {
             .collect()
     }
 
+    /// Whether entries with these keys find a place.
+    ///
+    /// # Errors
+    /// Where they don't.
+    pub fn fits(&self, entries: &[Vip]) -> Result<(), VipTableFull> {
+        build(entries).map(drop)
+    }
+
     /// Puts a whole new set of entries in force, by one store.
     ///
     /// # Errors

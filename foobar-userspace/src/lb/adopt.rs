@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use foobar_common::slot::{ColdSlot, Member as Id};
+use foobar_common::slot::{ColdSlot, Member as Id, NONE};
 use foobar_common::target::{
     TARGET_DOWN, TARGET_DRAINED, TARGET_GONE, TARGET_JUDGED, TARGET_REMOVED, TARGET_RESOLVED, TARGET_USED,
     Target,
@@ -59,27 +59,26 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
                 "the number of a VIP's slots can't change while it is in force: the old one stays"
             );
         }
-        let table = SlotTable::adopt(
+        let mut table = SlotTable::adopt(
             (entry.slot_base..entry.slot_base + slots).map(|index| held(&plane, index, now_ns)),
         );
         let mut config = wanted.clone();
         config.slots = slots;
+        let members = members_of(entry.id, &targets, ingress, config.check.is_some());
+        expel_strangers(&mut table, &members, now_ns);
+        for index in table.take_changed() {
+            let held = table.slots()[index as usize];
+            plane.set_slot(entry.slot_base + index, held.slot, held.since_ns);
+        }
         vips.push(Vip {
             id: entry.id,
             base: entry.slot_base,
             table,
-            members: targets
-                .iter()
-                .filter(|(_, target)| {
-                    target.vip == entry.id
-                        && target.flags & TARGET_USED != 0
-                        && target.flags & TARGET_GONE == 0
-                })
-                .map(|(id, target)| member(*id, target, ingress, config.check.is_some()))
-                .collect(),
+            members,
             config,
             serving: Serving::Healthy,
             waiting: false,
+            recovered_ns: 0,
         });
     }
     let members: Vec<Id> = vips
@@ -111,6 +110,46 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
     let mut steering = Steering::new(plane, ingress, vips, pool, next_vip, now_ns);
     steering.leases = leases;
     steering
+}
+
+/// The members of a VIP. An address that is there twice (its index was being changed when the daemon was
+/// killed) is the member of the later life.
+fn members_of(vip: u32, targets: &[(Id, Target)], ingress: u32, checked: bool) -> Vec<Member> {
+    let mut members: Vec<Member> = Vec::new();
+    for (id, target) in targets {
+        if target.vip != vip || target.flags & (TARGET_USED | TARGET_GONE) != TARGET_USED {
+            continue;
+        }
+        let found = member(*id, target, ingress, checked);
+        match members.iter_mut().find(|member| member.address == found.address) {
+            Some(twin) if twin.incarnation < found.incarnation => *twin = found,
+            Some(_) => (),
+            None => members.push(found),
+        }
+    }
+    members
+}
+
+/// Owners that are no members leave their slots to the first member, until the slots are planned.
+fn expel_strangers(table: &mut SlotTable, members: &[Member], now_ns: u64) {
+    let heir = members.first().map_or(NONE, |member| member.id);
+    for stranger in table.usage().into_keys() {
+        if members.iter().any(|member| member.id == stranger) {
+            continue;
+        }
+        let heirs: Vec<Id> = table
+            .slots()
+            .iter()
+            .map(|held| {
+                if held.slot.current == stranger {
+                    heir
+                } else {
+                    held.slot.current
+                }
+            })
+            .collect();
+        table.leave(stranger, &heirs, now_ns);
+    }
 }
 
 /// A slot as the maps hold it. One that was half written is whole afterwards: until now packets were steered

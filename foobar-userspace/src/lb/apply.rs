@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use foobar_common::address::Address;
 use foobar_common::slot::ColdSlot;
 use foobar_common::time::note_lifetime;
-use foobar_common::vip::{VIP_RESET, Vip as Entry, VipKey};
+use foobar_common::vip::{VIP_RESET, Vip as Entry, VipKey, VipKind};
 
 use super::member::Member;
 use super::steering::{Steering, Urgency, Vip, deadline};
@@ -19,13 +19,23 @@ use crate::health::State;
 
 impl Steering {
     /// Brings everything to what the configuration says.
+    ///
+    /// # Errors
+    /// Where the VIPs don't fit into the data plane's table: nothing is changed then. What finds no room
+    /// otherwise is in `left_out` afterwards.
     pub(super) fn apply(&mut self, config: &Config, now_ns: u64) -> anyhow::Result<()> {
+        self.plane.fits(&keys(config))?;
         let wanted: BTreeSet<Service> = config.vips.iter().map(config::Vip::service).collect();
         let (kept, gone): (Vec<Vip>, Vec<Vip>) = std::mem::take(&mut self.vips)
             .into_iter()
             .partition(|vip| wanted.contains(&vip.config.service()));
         self.vips = kept;
-        if !gone.is_empty() {
+        self.left_out.clear();
+        let in_force = self.plane.services();
+        let mut services = in_force
+            .iter()
+            .filter(|entry| entry.key.kind == VipKind::Service as u8);
+        if services.any(|entry| self.vips.iter().all(|vip| vip.id != entry.id)) {
             // Out of force before anything of theirs can be given to others.
             self.publish()?;
             std::thread::sleep(GRACE);
@@ -61,11 +71,10 @@ impl Steering {
 
     fn add(&mut self, config: &config::Vip, now_ns: u64) {
         let Some(base) = self.free_slots(config.slots) else {
-            tracing::error!(
-                vip = config.name,
-                slots = config.slots,
-                "no room for the VIP's slots: restart after raising limits.slots; the VIP is left out"
-            );
+            self.leave_out(format!(
+                "VIP {}: no room for its {} slots. Raise limits.slots, `foobar lb detach`, and start again",
+                config.name, config.slots
+            ));
             return;
         };
         let id = self.next_vip;
@@ -87,12 +96,18 @@ impl Steering {
             members: Vec::new(),
             serving: Serving::Nobody,
             waiting: false,
+            recovered_ns: 0,
         };
         for backend in &config.backends {
             self.enlist(&mut vip, backend.address, backend.weight, true, now_ns);
         }
         tracing::info!(vip = config.name, service = %config.service(), backends = vip.members.len(), "VIP added");
         self.vips.push(vip);
+    }
+
+    fn leave_out(&mut self, what: String) {
+        tracing::error!("left out: {what}");
+        self.left_out.push(what);
     }
 
     /// The first index of a gap that `count` slots fit into.
@@ -140,6 +155,13 @@ impl Steering {
                 }
             }
         }
+        if config.check.is_none() {
+            // Nobody judges them any more.
+            for member in &mut vip.members {
+                member.health = State::Up;
+                member.left = false;
+            }
+        }
         let deadline_ns = deadline(config, now_ns);
         for member in &mut vip.members {
             if !member.removed
@@ -160,7 +182,10 @@ impl Steering {
 
     fn enlist(&mut self, vip: &mut Vip, address: IpAddr, weight: u16, founding: bool, now_ns: u64) {
         let Some(id) = self.pool.allocate() else {
-            tracing::error!(vip = vip.config.name, backend = %address, "no free target: restart after raising limits.targets; the backend is left out");
+            self.leave_out(format!(
+                "backend {address} of VIP {}: no free target. Reload when drained backends are gone; or raise limits.targets, `foobar lb detach`, and start again",
+                vip.config.name
+            ));
             return;
         };
         self.incarnation = self.incarnation.max(now_ns) + 1;
@@ -228,18 +253,33 @@ impl Steering {
     }
 }
 
-/// A VIP's entry in the data plane's table.
-fn entry(vip: &Vip) -> Entry {
-    let protocol = match vip.config.protocol {
+/// The keys of a configuration's entries in the data plane's table.
+fn keys(config: &Config) -> Vec<Entry> {
+    let addresses: BTreeSet<IpAddr> = config.vips.iter().map(|vip| vip.address).collect();
+    let keys = addresses
+        .into_iter()
+        .map(|address| VipKey::address(Address::from(address)));
+    keys.chain(config.vips.iter().map(key))
+        .map(|key| Entry {
+            key,
+            ..Entry::default()
+        })
+        .collect()
+}
+
+/// A VIP's key in the data plane's table.
+fn key(vip: &config::Vip) -> VipKey {
+    let protocol = match vip.protocol {
         Protocol::Tcp => 6,
         Protocol::Udp => 17,
     };
+    VipKey::service(Address::from(vip.address), vip.port.to_be(), protocol)
+}
+
+/// A VIP's entry in the data plane's table.
+fn entry(vip: &Vip) -> Entry {
     Entry {
-        key: VipKey::service(
-            Address::from(vip.config.address),
-            vip.config.port.to_be(),
-            protocol,
-        ),
+        key: key(&vip.config),
         id: vip.id,
         flags: if vip.config.unserved == Unserved::Reset {
             VIP_RESET

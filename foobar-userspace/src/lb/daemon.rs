@@ -17,9 +17,11 @@ use super::view::Context;
 use super::{adopt, preflight};
 use crate::admin::{self, Request};
 use crate::config::{self, Config};
-use crate::dataplane::{self, Attachment, CheckProgram, DataPlane, Mode, Pins, Sizes, monotonic_ns};
+use crate::dataplane::{self, Attachment, CheckProgram, Claim, DataPlane, Mode, Pins, Sizes, monotonic_ns};
 use crate::health::Scheduler;
-use crate::network::{self, Announcer, CheckMark, CheckRoute, Interface, Resolver, ResolverHandle, XdpMode};
+use crate::network::{
+    self, Announcer, CheckMark, CheckRoute, Interface, OperationalState, Resolver, ResolverHandle, XdpMode,
+};
 
 const TICK: Duration = Duration::from_millis(200);
 /// A sweep is due this long after the last one ended, or ten times as long as that one took.
@@ -39,7 +41,9 @@ struct Daemon {
     started: Instant,
     last_reload_error: Option<String>,
     next_sweep: Instant,
-    _check: CheckProgram,
+    check_program: Result<CheckProgram, dataplane::Error>,
+    pins: Pins,
+    _claim: Claim,
 }
 
 /// Runs the daemon until it is told to stop. What it put into the kernel stays and goes on forwarding.
@@ -79,10 +83,14 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         notes: limits.notes,
         pending_notes: limits.pending_notes,
     };
+    pins.create()?;
+    let claim = pins.claim()?;
     let plane = DataPlane::open(Some(pins.clone()), sizes)?;
     set_seed(&plane, seed)?;
     plane.set_macs(interface.mac, &config.peer_macs);
-    let steering = adopt::adopt(plane, interface.index, &config, monotonic_ns());
+    let mut steering = adopt::adopt(plane, interface.index, &config, monotonic_ns());
+    // How full the notes are decides whether a change may be made at once.
+    steering.sweep(monotonic_ns())?;
 
     let (resolver, mut next_hops) = Resolver::start(config.peer_macs.iter().copied().collect())?;
     let (events, mut health) = mpsc::channel(1024);
@@ -97,7 +105,9 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         next_sweep: Instant::now(),
         interface,
         config,
-        _check: check,
+        check_program: Ok(check),
+        pins,
+        _claim: claim,
     };
     let config = daemon.config.clone();
     daemon.steering.apply(&config, monotonic_ns())?;
@@ -170,16 +180,22 @@ impl Daemon {
             tracing::warn!(interface = interface.name, state = ?interface.state, "the interface's state changed");
         }
         let replaced = interface.index != self.interface.index;
+        // Going down takes routes and neighbours along.
+        let revived = interface.state == OperationalState::Up && self.interface.state != OperationalState::Up;
         let readdressed =
             interface.mac != self.interface.mac || interface.addresses != self.interface.addresses;
         self.interface = interface;
         if replaced {
             self.steering.ingress = self.interface.index;
+            self.check_program = CheckProgram::attach(&self.pins, &self.config.interface);
+            if let Err(error) = &self.check_program {
+                tracing::error!(%error, "health checks can't be led to their backends");
+            }
             if let Err(error) = self.attach() {
                 tracing::error!(%error, "the interface is back as another one, and can't be attached to");
             }
         }
-        if replaced || readdressed {
+        if replaced || readdressed || revived {
             self.steering
                 .plane
                 .set_macs(self.interface.mac, &self.config.peer_macs);
@@ -261,9 +277,12 @@ impl Daemon {
         let new = config::keep_fixed(&self.config, &new);
         self.steering.plane.set_macs(self.interface.mac, &new.peer_macs);
         if let Err(error) = self.steering.apply(&new, monotonic_ns()) {
-            tracing::error!(%error, "the configuration could not be put in force as a whole");
+            tracing::error!(%error, "the configuration can't be put in force; the old one stays");
             self.last_reload_error = Some(error.to_string());
-        } else {
+            return;
+        }
+        let left_out = &self.steering.left_out;
+        if left_out.is_empty() {
             self.last_reload_error = None;
             tracing::info!(
                 vips_added = difference.added.len(),
@@ -271,6 +290,8 @@ impl Daemon {
                 vips_changed = difference.changed.len(),
                 "configuration reloaded"
             );
+        } else {
+            self.last_reload_error = Some(format!("left out: {}", left_out.join("; ")));
         }
         self.config = new;
         self.follow().await;

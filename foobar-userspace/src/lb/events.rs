@@ -73,7 +73,10 @@ impl Steering {
             }
             let member = member.clone();
             match (&member.next_hop, &member.trouble) {
-                (Some(hop), _) => {
+                (Some(_), Some(trouble)) => {
+                    tracing::warn!(vip = name, backend = %address, trouble, "next hop in doubt: established flows still take the last one");
+                }
+                (Some(hop), None) => {
                     tracing::info!(vip = name, backend = %address, next_hop = ?hop, "next hop");
                     self.allow_egress(&member);
                     self.plane.set_next_hop(
@@ -146,6 +149,12 @@ impl Steering {
             }
             if self.vips[place].waiting {
                 self.replan(place, Urgency::Discretion, now_ns);
+            }
+            let vip = &mut self.vips[place];
+            if vip.recovered_ns != 0 && now_ns >= vip.grace_ends_ns() {
+                vip.recovered_ns = 0;
+                self.replan(place, Urgency::Health, now_ns);
+                renamed = true;
             }
         }
         renamed

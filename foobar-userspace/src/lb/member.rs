@@ -118,18 +118,22 @@ impl Member {
     pub(super) fn resolve(&mut self, state: Resolution) -> bool {
         let (next_hop, trouble) = match state {
             Resolution::Resolved(hop) => (Some(hop), None),
+            // The last MAC address goes on for established flows: whether the host is gone is for its checks
+            // to say, which need it too.
             Resolution::NotOnLink { gateway } => (
-                None,
+                self.next_hop,
                 Some(format!(
                     "is behind the gateway {gateway}: an L2 backend must be on the same segment"
                 )),
             ),
-            Resolution::NoRoute => (None, Some("has no route".to_owned())),
+            Resolution::NoRoute => (self.next_hop, Some("has no route".to_owned())),
             Resolution::Balancer => (
                 None,
                 Some("resolves to a balancer's own MAC address: that would be a loop".to_owned()),
             ),
-            Resolution::Unresolved { failed: true, .. } => (None, Some("does not answer ARP".to_owned())),
+            Resolution::Unresolved { failed: true, .. } => {
+                (self.next_hop, Some("does not answer ARP".to_owned()))
+            }
             // The kernel is asking: what was known goes on.
             Resolution::Unresolved { failed: false, .. } => (self.next_hop, self.trouble.clone()),
         };
@@ -209,6 +213,19 @@ mod tests {
         };
         assert!(!member.resolve(asking));
         assert_eq!(member.next_hop, Some(hop));
+        let silent = Resolution::Unresolved {
+            since: std::time::Instant::now(),
+            failed: true,
+        };
+        assert!(member.resolve(silent));
+        assert_eq!(
+            member.next_hop,
+            Some(hop),
+            "established flows and checks still need it"
+        );
+        assert_eq!(member.planned().1, Health::SoftDown);
+        assert!(member.resolve(Resolution::Resolved(hop)));
+        assert_eq!(member.trouble, None);
         assert!(member.resolve(Resolution::Balancer));
         assert_eq!(member.next_hop, None);
         assert_eq!(member.planned().1, Health::SoftDown);

@@ -69,9 +69,14 @@ fn read(path: &std::path::Path) -> Result<Config> {
 
 async fn detach(config: &Config) -> Result<ExitCode> {
     let pins = Pins::new(&config.pin_dir, &config.interface);
+    let claim = match pins.claim() {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Err(error.into()),
+        other => other.ok(),
+    };
     let removed = pins
         .remove()
         .with_context(|| format!("cannot remove the pins in {}", pins.directory().display()))?;
+    drop(claim);
     daemon::forget_check_route(config).await;
     if removed {
         println!(

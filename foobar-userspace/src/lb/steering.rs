@@ -1,7 +1,7 @@
 //! What the daemon knows of its VIPs, and how a change of it reaches the data plane. No socket, no task: the
 //! loop calls it with a configuration (`apply`), with events (`events`), and to sweep the notes (`sweep`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use foobar_common::check::mark_of;
@@ -15,7 +15,7 @@ use crate::balancer::slots::SlotTable;
 use crate::balancer::table::TableKind;
 use crate::config;
 use crate::dataplane::DataPlane;
-use crate::health::CheckedTarget;
+use crate::health::{CheckedTarget, State};
 use crate::network::Resolution;
 
 /// A VIP in force.
@@ -34,11 +34,29 @@ pub(super) struct Vip {
     pub(super) serving: Serving,
     /// A change that may wait does, because there is no room for the notes that it would make.
     pub(super) waiting: bool,
+    /// When somebody was up again after nobody was, CLOCK_MONOTONIC in nanoseconds; 0: long ago.
+    pub(super) recovered_ns: u64,
 }
 
 impl Vip {
     pub(super) fn idle_ns(&self) -> u64 {
         self.config.idle_timeout.as_nanos() as u64
+    }
+
+    /// When silence from before the last recovery is no excuse any more.
+    ///
+    /// If nobody could be reached, the balancer's own link may have been the cause: the first backend that
+    /// answers again must not condemn the others before each has been checked anew.
+    pub(super) fn grace_ends_ns(&self) -> u64 {
+        let grace = self.config.check.as_ref().map_or(0, |check| {
+            let timing = check.timing;
+            (timing.hard_after + timing.down_interval * 2 + timing.timeout).as_nanos() as u64
+        });
+        if self.recovered_ns == 0 {
+            0
+        } else {
+            self.recovered_ns + grace
+        }
     }
 
     pub(super) fn member_mut(&mut self, id: Id) -> Option<&mut Member> {
@@ -71,6 +89,10 @@ pub(super) struct Steering {
     pub(super) incarnation: u64,
     /// The index of each VIP address's lease.
     pub(super) leases: BTreeMap<IpAddr, u32>,
+    /// What of the configuration found no room, in words.
+    pub(super) left_out: Vec<String>,
+    /// Indices of no member that the last sweep found unnamed: free if the next one finds them so as well.
+    pub(super) unnamed: HashSet<Id>,
 }
 
 impl Steering {
@@ -94,6 +116,8 @@ impl Steering {
             next_vip,
             incarnation: now_ns,
             leases: BTreeMap::new(),
+            left_out: Vec::new(),
+            unnamed: HashSet::new(),
         }
     }
 
@@ -133,6 +157,11 @@ impl Steering {
         let crowded = self.notes as u64 * 10 > u64::from(self.plane.note_capacity()) * 9;
         let seed = self.table_seed();
         let vip = &mut self.vips[place];
+        // Also of a change that waits: what an operator asked for outlives the daemon.
+        for member in &vip.members {
+            self.plane
+                .set_target_state(member.id, member.flags(), member.weight, member.deadline_ns);
+        }
         if urgency == Urgency::Discretion && crowded && vip.serving == Serving::Healthy {
             if !vip.waiting {
                 tracing::warn!(
@@ -152,6 +181,9 @@ impl Steering {
         if plan.serving != Serving::Healthy {
             vip.members.iter_mut().for_each(|member| member.left = false);
         }
+        if plan.serving == Serving::Healthy && vip.serving == Serving::NoneUp {
+            vip.recovered_ns = now_ns;
+        }
         if plan.serving != vip.serving {
             match plan.serving {
                 Serving::Healthy => tracing::info!(vip = vip.config.name, "healthy backends serve"),
@@ -165,9 +197,8 @@ impl Steering {
             }
             vip.serving = plan.serving;
         }
-        for member in &vip.members {
-            self.plane
-                .set_target_state(member.id, member.flags(), member.weight, member.deadline_ns);
+        if now_ns < vip.grace_ends_ns() {
+            plan.leaving.clear();
         }
         for &id in &plan.leaving {
             vip.table.leave(id, &plan.desired, now_ns);
@@ -205,7 +236,7 @@ impl Steering {
         member.id = fresh;
         member.incarnation = incarnation;
         member.founding = false;
-        member.left = true;
+        member.left = member.health == State::HardDown;
         let new = member.clone();
         self.install(vip_id, &new);
         self.retire(&old);

@@ -6,7 +6,7 @@ use std::io;
 
 use foobar_common::flow::{flow_hash, ports_be};
 use foobar_common::slot::{Member as Id, Phase};
-use foobar_common::target::{TARGET_GONE, Target};
+use foobar_common::target::TARGET_GONE;
 use foobar_common::time::{age, note_lifetime, ticks};
 
 use super::steering::Steering;
@@ -135,16 +135,23 @@ impl Steering {
         Ok(())
     }
 
-    /// Lets go of members on their way out, and of indices, that neither slots nor notes name.
+    /// Lets go of members on their way out, and of indices, that neither slots nor notes name, at two sweeps
+    /// in a row: a packet that was under way at the first has long been written down at the second.
     fn free(&mut self, noted: &HashSet<Id>) {
         let mut named = noted.clone();
         for vip in &self.vips {
             named.extend(vip.table.usage().into_keys());
         }
+        let before = std::mem::take(&mut self.unnamed);
+        let is_free = |id: Id| !named.contains(&id) && before.contains(&id);
+        for id in self.pool.reclaim(|id| !is_free(id)) {
+            // Still gone, so that no note that names it counts until it begins a new life.
+            self.plane.set_target_state(id, TARGET_GONE, 0, 0);
+        }
         for vip in &mut self.vips {
             let name = &vip.config.name;
             vip.members.retain(|member| {
-                let done = member.removed && !named.contains(&member.id);
+                let done = member.removed && is_free(member.id);
                 if done {
                     tracing::info!(vip = name, backend = %member.address, "removed backend has drained");
                     self.plane.set_target_state(member.id, TARGET_GONE, 0, 0);
@@ -153,8 +160,16 @@ impl Steering {
                 !done
             });
         }
-        for id in self.pool.reclaim(|id| named.contains(&id)) {
-            self.plane.set_target(id, &Target::default());
-        }
+        let removed = self
+            .vips
+            .iter()
+            .flat_map(|vip| &vip.members)
+            .filter(|member| member.removed);
+        let candidates: HashSet<Id> = self
+            .pool
+            .retired()
+            .chain(removed.map(|member| member.id))
+            .collect();
+        self.unnamed = candidates.into_iter().filter(|id| !named.contains(id)).collect();
     }
 }
