@@ -49,16 +49,30 @@ counters! {
     PassNotVip => pass_not_vip,
     /// Answered: an ARP request for an owned VIP.
     AnswerArp => answer_arp,
+    /// Answered: a neighbour solicitation for an owned VIP.
+    AnswerNeighbour => answer_neighbour,
     /// Answered: a ping to an owned VIP.
     AnswerEcho => answer_echo,
     /// Answered: a TCP segment that nobody can own, with RST.
     AnswerReset => answer_reset,
+    /// Answered: a packet too big for the tunnel, with fragmentation needed or packet too big.
+    AnswerTooBig => answer_too_big,
     /// Steered by a slot that is open.
     SlotOpen => slot_open,
     /// Steered by a slot that is moving.
     SlotMoving => slot_moving,
     /// Steered by a slot that has moved.
     SlotMoved => slot_moved,
+    /// Steered by a slot that keeps earlier owners as candidates.
+    SlotKept => slot_kept,
+    /// Steered by the server id in a QUIC connection id.
+    QuicServerId => quic_server_id,
+    /// An ICMP error, steered by the packet that it quotes.
+    IcmpSteered => icmp_steered,
+    /// A first fragment was noted.
+    FragmentNoted => fragment_noted,
+    /// A later fragment followed its first one.
+    FragmentFollowed => fragment_followed,
     /// A note was followed.
     NoteFollowed => note_followed,
     /// A first note was written.
@@ -75,26 +89,42 @@ counters! {
     DropTruncated => drop_truncated,
     /// Dropped: a header whose fields contradict each other.
     DropMalformed => drop_malformed,
-    /// Dropped: a fragment.
+    /// Dropped: an IPv4 header with a wrong checksum.
+    DropChecksum => drop_checksum,
+    /// Dropped: a source address that no host on the way can have.
+    DropMartian => drop_martian,
+    /// Dropped: a later fragment whose first one is not known.
     DropFragment => drop_fragment,
+    /// Dropped: more IPv6 extension headers than are looked at, or one that is not known.
+    DropExtension => drop_extension,
     /// Dropped: for a VIP, but the frame is for another host's MAC.
     DropForeignMac => drop_foreign_mac,
     /// Dropped: a VIP frame from a balancer's MAC.
     DropLoop => drop_loop,
     /// Dropped: no service of the VIP takes the protocol or port.
     DropNoService => drop_no_service,
-    /// Dropped: ARP or ping for a VIP that another balancer owns.
+    /// Dropped: ARP, neighbour discovery or ping for a VIP that another balancer owns.
     DropNotOwner => drop_not_owner,
     /// Dropped: the VIP has no member.
     DropNoMember => drop_no_member,
+    /// Dropped: the flow is not known, and the VIP takes only those that are (`tracking = "all"`).
+    DropNoNote => drop_no_note,
     /// Dropped: the target's next hop is not known.
     DropNoNextHop => drop_no_next_hop,
     /// Dropped: the interface that leads to the target cannot be reached by XDP.
     DropRedirect => drop_redirect,
-    /// Dropped: ICMP to a VIP that is neither echo nor known.
+    /// Dropped: ICMP to a VIP that is neither echo nor an error about a flow.
     DropIcmp => drop_icmp,
-    /// Dropped: somebody else claims a VIP by ARP.
-    DropArpConflict => drop_arp_conflict,
+    /// Dropped: somebody else claims a VIP by ARP or neighbour discovery.
+    DropConflict => drop_conflict,
+    /// Dropped: too big for the tunnel, and not to be answered (no DF, or answered too often already).
+    DropTooBig => drop_too_big,
+    /// Dropped: the source is denied.
+    DropDenied => drop_denied,
+    /// Dropped: a SYN above its VIP's limit.
+    DropSynLimit => drop_syn_limit,
+    /// Dropped: a SYN above its source's limit.
+    DropSourceLimit => drop_source_limit,
     /// Dropped: a map is not as the program knows it.
     DropInternal => drop_internal,
 }

@@ -3,15 +3,18 @@
 use core::mem::{align_of, offset_of, size_of};
 
 use crate::address::Address;
+use crate::admission::{MAX_LIMITS, MAX_LISTS, SynLimit};
 use crate::counters::Counters;
+use crate::fragment::{FragmentKey, FragmentNote};
 use crate::note::{FlowKey, Note, PENDING_WAYS, PendingSet};
+use crate::quic::{ServerId, ServerIdKey};
 use crate::settings::Settings;
 use crate::slot::{ColdSlot, HotSlots, Slot};
 use crate::target::{Target, TargetCounters};
-use crate::vip::{Lease, VIP_TABLE_ENTRIES, Vip, VipKey};
+use crate::vip::{Lease, PORT_RANGE_ENTRIES, PortRange, VIP_TABLE_ENTRIES, Vip, VipKey};
 
 /// Raised by hand where the meaning of a field changes and its place doesn't.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 const fn mix(hash: u64, value: usize) -> u64 {
     (hash ^ value as u64).wrapping_mul(0x0000_0100_0000_01b3)
@@ -37,6 +40,11 @@ pub const HASH: u64 = fold(&[
     offset_of!(Vip, slot_base),
     offset_of!(Vip, slot_mask),
     offset_of!(Vip, note_lifetime),
+    offset_of!(Vip, list),
+    offset_of!(Vip, ranges),
+    offset_of!(Vip, server_id_length),
+    size_of::<PortRange>(),
+    PORT_RANGE_ENTRIES as usize,
     VIP_TABLE_ENTRIES as usize,
     size_of::<Lease>(),
     size_of::<Slot>(),
@@ -51,6 +59,7 @@ pub const HASH: u64 = fold(&[
     offset_of!(Target, address),
     offset_of!(Target, incarnation),
     offset_of!(Target, deadline_ns),
+    offset_of!(Target, mtu),
     size_of::<TargetCounters>(),
     size_of::<FlowKey>(),
     size_of::<Note>(),
@@ -60,6 +69,15 @@ pub const HASH: u64 = fold(&[
     size_of::<Settings>(),
     offset_of!(Settings, own_mac),
     offset_of!(Settings, peer_macs),
+    offset_of!(Settings, tunnel_source_v4),
+    offset_of!(Settings, gue_port_be),
+    size_of::<FragmentKey>(),
+    size_of::<FragmentNote>(),
+    size_of::<ServerIdKey>(),
+    size_of::<ServerId>(),
+    size_of::<SynLimit>(),
+    MAX_LISTS as usize,
+    MAX_LIMITS as usize,
     size_of::<Counters>(),
 ]);
 
@@ -80,5 +98,10 @@ const _: () = {
     assert!(size_of::<TargetCounters>() == 24);
     assert!(size_of::<FlowKey>() == 24 && size_of::<Note>() == 16);
     assert!(size_of::<PendingSet>() == 64);
-    assert!(size_of::<Settings>() == 128 && offset_of!(Settings, own_mac) == 40);
+    assert!(size_of::<Settings>() == 192 && offset_of!(Settings, own_mac) == 40);
+    assert!(offset_of!(Settings, tunnel_source_v6) == 128 && offset_of!(Settings, gue_port_be) == 160);
+    assert!(size_of::<PortRange>() == 12 && offset_of!(PortRange, position) == 8);
+    assert!(size_of::<FragmentKey>() == 40 && size_of::<FragmentNote>() == 16);
+    assert!(size_of::<ServerIdKey>() == 16 && size_of::<ServerId>() == 4);
+    assert!(size_of::<SynLimit>() == 72 && offset_of!(SynLimit, source_mask_v4) == 40);
 };

@@ -8,11 +8,15 @@
 #![no_std]
 
 pub mod address;
+pub mod admission;
 pub mod check;
 pub mod counters;
 pub mod flow;
+pub mod fragment;
+pub mod gue;
 pub mod layout;
 pub mod note;
+pub mod quic;
 pub mod settings;
 pub mod slot;
 pub mod steering;

@@ -24,8 +24,20 @@ pub struct Settings {
     pub peer_macs: [u64; MAX_PEERS],
     /// Number of sets of pending notes, less one.
     pub pending_mask: u32,
+    /// Number of SYN buckets, less one.
+    pub syn_bucket_mask: u32,
+    /// The source address of IPv4 outer headers, as the four bytes stand in a packet.
+    pub tunnel_source_v4: u32,
+    /// The bits of it that vary by flow, likewise.
+    pub tunnel_vary_v4: u32,
+    /// The source address of IPv6 outer headers, as [`crate::address::Address::words`].
+    pub tunnel_source_v6: [u64; 2],
+    /// The bits of it that vary by flow, likewise.
+    pub tunnel_vary_v6: [u64; 2],
+    /// The destination port of GUE, network byte order.
+    pub gue_port_be: u16,
     /// Unused.
-    pub reserved: [u32; 3],
+    pub reserved: [u16; 15],
 }
 
 /// A MAC address as [`Settings`] holds it.

@@ -31,6 +31,9 @@ pub enum Phase {
     Fresh = 3,
     /// T has passed: every old flow that lives has a note by now.
     Moved = 4,
+    /// Nothing is noted; earlier owners are kept as candidates for flows that `current` doesn't know
+    /// ([`crate::vip::VIP_CANDIDATES`]).
+    Kept = 5,
 }
 
 impl Phase {
@@ -42,6 +45,7 @@ impl Phase {
             2 => Self::Moving,
             3 => Self::Fresh,
             4 => Self::Moved,
+            5 => Self::Kept,
             _ => Self::Settled,
         }
     }
@@ -115,7 +119,9 @@ impl Slot {
     pub const fn hot(&self) -> u16 {
         match self.phase() {
             Phase::Settled => self.current,
-            Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved => self.current | UNSETTLED,
+            Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved | Phase::Kept => {
+                self.current | UNSETTLED
+            }
         }
     }
 }

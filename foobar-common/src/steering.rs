@@ -14,6 +14,23 @@ pub enum Segment {
     End,
     /// UDP: may open a flow or belong to one.
     Datagram,
+    /// An ICMP error about a flow: follows it, and says nothing about it.
+    Error,
+}
+
+/// Which flows of a VIP are noted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tracking {
+    /// Those in slots that are not settled.
+    #[default]
+    Transitions,
+    /// All of them: the classic flow table. A TCP segment that opens nothing and has no note gets a note
+    /// where its slot says it belongs.
+    All,
+    /// All of them, and a TCP segment that opens nothing and has no note is nobody's.
+    AllStrict,
+    /// None, ever.
+    None,
 }
 
 impl Segment {
@@ -90,17 +107,33 @@ impl Decision {
     }
 }
 
-/// Steers a packet of a slot that is not settled.
+/// Steers a packet of a slot that is not settled, or of a VIP that notes all flows.
 ///
 /// `is_down` tells whether a member is down (its check fails, or it is silent); it is asked at most once, and
 /// for datagrams only.
 #[inline(always)]
-pub fn decide(slot: Slot, segment: Segment, known: Known, is_down: impl FnOnce(Member) -> bool) -> Decision {
-    let phase = slot.phase();
-    if matches!(phase, Phase::Settled) {
-        return Decision::new(slot.current, Record::Keep);
-    }
+pub fn decide(
+    slot: Slot,
+    segment: Segment,
+    known: Known,
+    tracking: Tracking,
+    is_down: impl FnOnce(Member) -> bool,
+) -> Decision {
+    let phase = match (slot.phase(), tracking) {
+        (Phase::Settled | Phase::Kept, Tracking::Transitions) | (_, Tracking::None) => {
+            return Decision::new(slot.current, Record::Keep);
+        }
+        // Every slot notes new flows, for good.
+        (
+            Phase::Settled | Phase::Kept | Phase::Open | Phase::Fresh | Phase::Moved,
+            Tracking::All | Tracking::AllStrict,
+        ) => Phase::Open,
+        (phase, _) => phase,
+    };
     match (segment, known) {
+        (Segment::Error, Known::Pending(member) | Known::Noted(member) | Known::Ended(member)) => {
+            Decision::new(member, Record::Keep)
+        }
         (Segment::Open, Known::Pending(member) | Known::Noted(member)) => {
             Decision::new(member, Record::Renew)
         }
@@ -109,7 +142,7 @@ pub fn decide(slot: Slot, segment: Segment, known: Known, is_down: impl FnOnce(M
             slot.current,
             match phase {
                 Phase::Open | Phase::Moving | Phase::Fresh => Record::Write,
-                Phase::Moved | Phase::Settled => Record::Keep,
+                Phase::Moved | Phase::Settled | Phase::Kept => Record::Keep,
             },
         ),
         (Segment::End, Known::Pending(member) | Known::Noted(member) | Known::Ended(member)) => {
@@ -119,22 +152,22 @@ pub fn decide(slot: Slot, segment: Segment, known: Known, is_down: impl FnOnce(M
             Segment::Data | Segment::Datagram,
             Known::Pending(member) | Known::Noted(member) | Known::Ended(member),
         ) => Decision::new(member, Record::Use),
-        (Segment::End, Known::Nothing | Known::Stale) => Decision::new(
-            if matches!(phase, Phase::Moving) {
-                slot.unnoted_owner()
-            } else {
-                slot.current
+        (Segment::End | Segment::Error, Known::Nothing | Known::Stale) => Decision::new(
+            match (phase, tracking) {
+                (Phase::Moving, _) => slot.unnoted_owner(),
+                (_, Tracking::AllStrict) => NONE,
+                _ => slot.current,
             },
             Record::Keep,
         ),
-        (Segment::Data, Known::Nothing | Known::Stale) => match phase {
-            Phase::Moving => Decision::new(slot.unnoted_owner(), written(known)),
-            Phase::Open | Phase::Fresh | Phase::Moved | Phase::Settled => {
-                Decision::new(slot.current, Record::Keep)
-            }
+        (Segment::Data, Known::Nothing | Known::Stale) => match (phase, tracking) {
+            (Phase::Moving, _) => Decision::new(slot.unnoted_owner(), written(known)),
+            (_, Tracking::AllStrict) => Decision::new(NONE, Record::Keep),
+            (_, Tracking::All) => Decision::new(slot.current, written(known)),
+            (_, Tracking::Transitions | Tracking::None) => Decision::new(slot.current, Record::Keep),
         },
-        (Segment::Datagram, Known::Nothing | Known::Stale) => match phase {
-            Phase::Moving => {
+        (Segment::Datagram, Known::Nothing | Known::Stale) => match (phase, tracking) {
+            (Phase::Moving, _) => {
                 let owner = slot.unnoted_owner();
                 let member = if owner != NONE && !is_down(owner) {
                     owner
@@ -143,8 +176,10 @@ pub fn decide(slot: Slot, segment: Segment, known: Known, is_down: impl FnOnce(M
                 };
                 Decision::new(member, written(known))
             }
-            Phase::Fresh => Decision::new(slot.current, written(known)),
-            Phase::Open | Phase::Moved | Phase::Settled => Decision::new(slot.current, Record::Keep),
+            (Phase::Fresh, _) | (_, Tracking::All | Tracking::AllStrict) => {
+                Decision::new(slot.current, written(known))
+            }
+            (_, Tracking::Transitions | Tracking::None) => Decision::new(slot.current, Record::Keep),
         },
     }
 }
@@ -174,7 +209,7 @@ mod tests {
     }
 
     fn steer(phase: Phase, segment: Segment, known: Known) -> (Member, Record) {
-        let decision = decide(slot(phase), segment, known, UP);
+        let decision = decide(slot(phase), segment, known, Tracking::Transitions, UP);
         (decision.member, decision.record)
     }
 
@@ -248,12 +283,93 @@ mod tests {
     #[test]
     fn a_member_that_is_down_is_not_the_unnoted_owner_of_datagrams() {
         let down = |member| member == 3;
-        let decision = decide(slot(Phase::Moving), Segment::Datagram, Known::Nothing, down);
+        let decision = decide(
+            slot(Phase::Moving),
+            Segment::Datagram,
+            Known::Nothing,
+            Tracking::Transitions,
+            down,
+        );
         assert_eq!((decision.member, decision.record), (1, Record::Write));
         assert_eq!(
             steer(Phase::Moving, Segment::Datagram, Known::Nothing),
             (3, Record::Write)
         );
+    }
+
+    #[test]
+    fn an_icmp_error_follows_its_flow_and_writes_nothing() {
+        for phase in [Phase::Open, Phase::Moving, Phase::Fresh, Phase::Moved] {
+            for known in [Known::Pending(9), Known::Noted(9), Known::Ended(9)] {
+                assert_eq!(steer(phase, Segment::Error, known), (9, Record::Keep));
+            }
+        }
+        assert_eq!(
+            steer(Phase::Moving, Segment::Error, Known::Nothing),
+            (3, Record::Keep)
+        );
+        assert_eq!(
+            steer(Phase::Moved, Segment::Error, Known::Stale),
+            (1, Record::Keep)
+        );
+    }
+
+    #[test]
+    fn a_vip_that_notes_all_flows_notes_them_in_every_phase() {
+        let phases = [
+            Phase::Settled,
+            Phase::Open,
+            Phase::Fresh,
+            Phase::Moved,
+            Phase::Kept,
+        ];
+        let all = |phase, segment, known, tracking| {
+            let decision = decide(slot(phase), segment, known, tracking, UP);
+            (decision.member, decision.record)
+        };
+        for phase in phases {
+            for tracking in [Tracking::All, Tracking::AllStrict] {
+                assert_eq!(
+                    all(phase, Segment::Open, Known::Nothing, tracking),
+                    (1, Record::Write)
+                );
+                assert_eq!(
+                    all(phase, Segment::Datagram, Known::Nothing, tracking),
+                    (1, Record::Write)
+                );
+                assert_eq!(
+                    all(phase, Segment::Data, Known::Noted(9), tracking),
+                    (9, Record::Use)
+                );
+            }
+            assert_eq!(
+                all(phase, Segment::Data, Known::Nothing, Tracking::All),
+                (1, Record::Write)
+            );
+            for segment in [Segment::Data, Segment::End, Segment::Error] {
+                assert_eq!(
+                    all(phase, segment, Known::Nothing, Tracking::AllStrict),
+                    (NONE, Record::Keep)
+                );
+            }
+        }
+        for tracking in [Tracking::All, Tracking::AllStrict] {
+            assert_eq!(
+                all(Phase::Moving, Segment::Data, Known::Nothing, tracking),
+                (3, Record::Write),
+                "the owner before a change is known without a note"
+            );
+        }
+    }
+
+    #[test]
+    fn a_vip_without_notes_goes_by_current_alone() {
+        for phase in [Phase::Settled, Phase::Moving, Phase::Moved, Phase::Kept] {
+            for segment in [Segment::Open, Segment::Data, Segment::End, Segment::Datagram] {
+                let decision = decide(slot(phase), segment, Known::Noted(9), Tracking::None, UP);
+                assert_eq!((decision.member, decision.record), (1, Record::Keep));
+            }
+        }
     }
 
     #[test]
@@ -267,7 +383,7 @@ mod tests {
         for segment in [Segment::Open, Segment::Data, Segment::Datagram] {
             for known in [Known::Nothing, Known::Stale] {
                 assert_eq!(
-                    decide(empty, segment, known, UP),
+                    decide(empty, segment, known, Tracking::Transitions, UP),
                     Decision {
                         member: NONE,
                         record: Record::Keep

@@ -17,11 +17,19 @@ pub const TARGET_REMOVED: u16 = 1 << 5;
 /// A health check has passed or failed often enough to know its state.
 pub const TARGET_JUDGED: u16 = 1 << 6;
 
+/// It is reached through IP in IP (RFC 2003, RFC 2473, RFC 4213).
+pub const TARGET_IPIP: u16 = 1 << 7;
+/// It is reached through Generic UDP Encapsulation ([`crate::gue`]).
+pub const TARGET_GUE: u16 = 1 << 8;
+
+/// A target that takes no new flows.
+pub const TARGET_TAKES_NO_NEW: u16 = TARGET_DOWN | TARGET_GONE | TARGET_DRAINED | TARGET_REMOVED;
+
 /// A backend as member of one VIP: an element of the target array. Index 0 stays unused.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Target {
-    /// The MAC address that frames for the backend get.
+    /// The MAC address that frames for the backend, or for the next hop on the way to it, get.
     pub destination_mac: [u8; 6],
     /// The MAC address of the interface they leave by.
     pub source_mac: [u8; 6],
@@ -39,8 +47,11 @@ pub struct Target {
     pub incarnation: u64,
     /// When flows that are left are cut, CLOCK_MONOTONIC in nanoseconds; 0: never.
     pub deadline_ns: u64,
+    /// The longest packet (from the IP header on) that the way to it takes, outer headers included; 0 where
+    /// nothing is encapsulated.
+    pub mtu: u16,
     /// Unused.
-    pub reserved: u64,
+    pub reserved: [u16; 3],
 }
 
 /// What a target has been sent, per CPU.

@@ -18,8 +18,10 @@ pub enum VipKind {
     Empty = 0,
     /// A service: address, port and protocol.
     Service = 1,
-    /// An address that some service has: ARP, ping, and packets that no service takes.
+    /// An address that some service has: ARP, neighbour discovery, ping, and packets that no service takes.
     Address = 2,
+    /// A service of a range of ports. It is found by its place, which a [`PortRange`] of its address names.
+    Range = 3,
 }
 
 /// The key of an entry of the VIP table.
@@ -28,14 +30,16 @@ pub enum VipKind {
 pub struct VipKey {
     /// The VIP's address.
     pub address: Address,
-    /// The port, network byte order; 0 for [`VipKind::Address`].
+    /// The port, of a range the first one, network byte order; 0 for [`VipKind::Address`].
     pub port_be: u16,
     /// The IP protocol number (6 TCP, 17 UDP); 0 for [`VipKind::Address`].
     pub protocol: u8,
     /// A [`VipKind`] as its number.
     pub kind: u8,
+    /// The last port of a [`VipKind::Range`], network byte order; else 0. Not part of what is looked up.
+    pub last_port_be: u16,
     /// Unused.
-    pub reserved: u32,
+    pub reserved: u16,
 }
 
 impl VipKey {
@@ -46,6 +50,19 @@ impl VipKey {
             port_be,
             protocol,
             kind: VipKind::Service as u8,
+            last_port_be: 0,
+            reserved: 0,
+        }
+    }
+
+    /// The key of a service of all ports from `first_be` to `last_be`, both included.
+    pub const fn range(address: Address, first_be: u16, last_be: u16, protocol: u8) -> Self {
+        Self {
+            address,
+            port_be: first_be,
+            protocol,
+            kind: VipKind::Range as u8,
+            last_port_be: last_be,
             reserved: 0,
         }
     }
@@ -57,6 +74,7 @@ impl VipKey {
             port_be: 0,
             protocol: 0,
             kind: VipKind::Address as u8,
+            last_port_be: 0,
             reserved: 0,
         }
     }
@@ -70,6 +88,24 @@ impl VipKey {
 
 /// Packets that nobody can own are answered with a TCP RST, instead of dropped.
 pub const VIP_RESET: u32 = 1 << 0;
+/// Only the source address counts for the slot: all of a client's flows go to one member.
+pub const VIP_SOURCE_HASH: u32 = 1 << 1;
+/// Every flow is noted, whatever its slot's phase: the classic flow table.
+pub const VIP_TRACK_ALL: u32 = 1 << 2;
+/// With [`VIP_TRACK_ALL`]: a TCP segment that opens nothing and has no note is nobody's.
+pub const VIP_STRICT: u32 = 1 << 3;
+/// No flow is ever noted, and no note looked up.
+pub const VIP_TRACK_NONE: u32 = 1 << 4;
+/// With GUE: the packet carries the slot's members as candidates ([`crate::gue`]).
+pub const VIP_CANDIDATES: u32 = 1 << 5;
+/// UDP packets of QUIC follow the server id in their connection id ([`crate::quic`]).
+pub const VIP_QUIC: u32 = 1 << 6;
+/// Sources are looked up in the list [`Vip::list`] ([`crate::admission`]).
+pub const VIP_LIST: u32 = 1 << 7;
+/// With [`VIP_LIST`]: a source that the list doesn't name is denied.
+pub const VIP_LIST_ONLY: u32 = 1 << 8;
+/// TCP SYNs are limited as [`Vip::limit`] says ([`crate::admission`]).
+pub const VIP_SYN_LIMIT: u32 = 1 << 9;
 
 /// An element of the VIP table.
 #[repr(C, align(64))]
@@ -87,8 +123,44 @@ pub struct Vip {
     pub slot_mask: u32,
     /// How long a note counts without being used, in ticks: 5/4 of the idle time.
     pub note_lifetime: u32,
+    /// With [`VIP_LIST`]: the index of its source list.
+    pub list: u16,
+    /// With [`VIP_SYN_LIMIT`]: the index of its limit.
+    pub limit: u16,
+    /// For an address: the index of its first [`PortRange`] in the array of ranges.
+    pub ranges: u16,
+    /// For an address: how many of its services are ranges of ports, at most [`MAX_RANGES`].
+    pub range_count: u16,
+    /// With [`VIP_QUIC`]: length of the server id in bytes, 1 to [`crate::quic::MAX_SERVER_ID`].
+    pub server_id_length: u8,
+    /// With [`VIP_QUIC`]: the configuration that its connection ids name, 0 to 6.
+    pub quic_config: u8,
     /// Unused.
-    pub reserved: [u32; 5],
+    pub reserved: [u16; 3],
+}
+
+/// Port ranges that an address can have.
+pub const MAX_RANGES: usize = 16;
+
+/// Elements of a half of the array of port ranges.
+pub const PORT_RANGE_ENTRIES: u32 = 2048;
+
+/// A range of ports of an address. Ranges of an address and a protocol don't overlap; a service of a single
+/// port comes before them. The array has two halves, as the VIP table; [`Vip::ranges`] names the place in
+/// the whole array.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first port, host byte order.
+    pub first: u16,
+    /// The last port, host byte order.
+    pub last: u16,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// Unused.
+    pub reserved: [u8; 3],
+    /// The place of its [`VipKind::Range`] entry in the whole VIP array.
+    pub position: u32,
 }
 
 /// Leases, and with it the most addresses that VIPs can have.

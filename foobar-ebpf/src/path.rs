@@ -127,7 +127,7 @@ fn arp_packet(frame: &Frame, ethernet: ethernet::Header, settings: &Settings) ->
         return Err(Refusal::Drop(Counter::DropNotOwner));
     }
     if arp.sender() == arp.target() {
-        return Err(Refusal::Drop(Counter::DropArpConflict));
+        return Err(Refusal::Drop(Counter::DropConflict));
     }
     Ok(answer::arp(ethernet, arp, settings))
 }

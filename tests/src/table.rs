@@ -86,7 +86,7 @@ impl Table {
             let current = owner_of(old.current);
             let slot = match phase {
                 Phase::Settled => Slot::settled(current),
-                Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved => Slot {
+                Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved | Phase::Kept => Slot {
                     current,
                     previous: old.current,
                     phase: phase as u16,

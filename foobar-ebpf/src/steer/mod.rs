@@ -9,7 +9,7 @@ use foobar_common::counters::Counter;
 use foobar_common::flow::flow_hash;
 use foobar_common::settings::Settings;
 use foobar_common::slot::{HOT_LANES, Member, Phase, Slot, UNSETTLED};
-use foobar_common::steering::{Segment, decide};
+use foobar_common::steering::{Segment, Tracking, decide};
 use foobar_common::target::{TARGET_DOWN, TARGET_GONE};
 use foobar_common::vip::Vip;
 
@@ -78,12 +78,17 @@ fn unsettled(
         Phase::Open => Counter::SlotOpen,
         Phase::Moving => Counter::SlotMoving,
         Phase::Fresh | Phase::Moved => Counter::SlotMoved,
+        Phase::Kept => Counter::SlotKept,
     });
     let flow = Flow::new(settings, vip, index, hash, source, transport);
     let note = flow.find();
-    let decision = decide(slot, transport.segment, note.known(), |member| {
-        target_flags(member) & (TARGET_DOWN | TARGET_GONE) != 0
-    });
+    let decision = decide(
+        slot,
+        transport.segment,
+        note.known(),
+        Tracking::Transitions,
+        |member| target_flags(member) & (TARGET_DOWN | TARGET_GONE) != 0,
+    );
     flow.record(&note, decision);
     Ok(decision.member)
 }

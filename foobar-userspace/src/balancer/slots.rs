@@ -15,7 +15,7 @@ use foobar_common::slot::{ColdSlot, Member, NONE, Phase, Slot};
 /// How long new flows are still noted after moving ends, and how long a slot stays open at least.
 pub const LINGER_NS: u64 = 1_000_000_000;
 
-const PHASES: usize = Phase::Moved as usize + 1;
+const PHASES: usize = Phase::Kept as usize + 1;
 
 /// How many slots name a member, by place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,14 +130,18 @@ impl SlotTable {
                     since_ns,
                 }
             }
-            Phase::Settled | Phase::Open | Phase::Fresh | Phase::Moved if slot.current == NONE => ColdSlot {
-                slot: Slot {
-                    current: member,
-                    ..slot
-                },
-                since_ns,
-            },
-            Phase::Settled | Phase::Open | Phase::Fresh | Phase::Moved => ColdSlot {
+            Phase::Settled | Phase::Open | Phase::Fresh | Phase::Moved | Phase::Kept
+                if slot.current == NONE =>
+            {
+                ColdSlot {
+                    slot: Slot {
+                        current: member,
+                        ..slot
+                    },
+                    since_ns,
+                }
+            }
+            Phase::Settled | Phase::Open | Phase::Fresh | Phase::Moved | Phase::Kept => ColdSlot {
                 slot: moving(member, slot.current, NONE),
                 since_ns: now_ns,
             },
@@ -191,15 +195,17 @@ impl SlotTable {
                     },
                     since_ns: now_ns,
                 },
-                Phase::Settled | Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved => ColdSlot {
-                    slot: Slot {
-                        current,
-                        previous,
-                        older,
-                        ..slot
-                    },
-                    since_ns,
-                },
+                Phase::Settled | Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved | Phase::Kept => {
+                    ColdSlot {
+                        slot: Slot {
+                            current,
+                            previous,
+                            older,
+                            ..slot
+                        },
+                        since_ns,
+                    }
+                }
             };
             self.put(i, next);
         }
@@ -216,7 +222,9 @@ impl SlotTable {
             let phase = match slot.phase() {
                 Phase::Moving if elapsed > idle_ns => Phase::Fresh,
                 Phase::Fresh if elapsed > LINGER_NS => Phase::Moved,
-                Phase::Settled | Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved => continue,
+                Phase::Settled | Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved | Phase::Kept => {
+                    continue;
+                }
             };
             let slot = Slot {
                 phase: phase as u16,
@@ -308,7 +316,7 @@ fn is_ready(held: &ColdSlot, now_ns: u64) -> bool {
     match held.slot.phase() {
         Phase::Moved => true,
         Phase::Open => now_ns.saturating_sub(held.since_ns) > LINGER_NS,
-        Phase::Settled | Phase::Moving | Phase::Fresh => false,
+        Phase::Settled | Phase::Moving | Phase::Fresh | Phase::Kept => false,
     }
 }
 

@@ -110,7 +110,8 @@ impl Member {
             address: self.address.into(),
             incarnation: self.incarnation,
             deadline_ns: self.deadline_ns,
-            reserved: 0,
+            mtu: 0,
+            reserved: [0; 3],
         }
     }
 

@@ -246,7 +246,7 @@ fn somebody_else_who_announces_an_owned_vip_is_a_conflict() -> Result<()> {
         ..who_has(VIP)
     };
     rig.send(&claim.frame(BROADCAST, STRANGER))
-        .dropped(&[Counter::DropArpConflict]);
+        .dropped(&[Counter::DropConflict]);
     Ok(())
 }
 

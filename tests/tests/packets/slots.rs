@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use foobar_common::address::Address;
 use foobar_common::counters::Counter::{
-    self, NoteFollowed, NoteOverwritten, NotePending, NotePromoted, SlotMoved, SlotMoving, SlotOpen,
+    self, NoteFollowed, NoteOverwritten, NotePending, NotePromoted, SlotKept, SlotMoved, SlotMoving, SlotOpen,
 };
 use foobar_common::note::{FlowKey, NOTE_ENDED, NOTE_PENDING, Note};
 use foobar_common::slot::{Member, NONE, Phase};
@@ -70,6 +70,7 @@ fn counter_of(phase: Phase) -> Counter {
         Phase::Open => SlotOpen,
         Phase::Moving => SlotMoving,
         Phase::Fresh | Phase::Moved => SlotMoved,
+        Phase::Kept => SlotKept,
         Phase::Settled => panic!("a settled slot counts nothing"),
     }
 }

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 use foobar_common::slot::{Member as Id, NONE, Phase, Slot};
-use foobar_common::steering::{Decision, Known, Record, Segment, decide};
+use foobar_common::steering::{Decision, Known, Record, Segment, Tracking, decide};
 use foobar_common::target::{TARGET_DOWN, TARGET_GONE};
 use foobar_common::time::note_lifetime;
 
@@ -213,7 +213,7 @@ impl World {
             known => known,
         };
         let is_down = |id: Id| self.flags[usize::from(id)] & (TARGET_DOWN | TARGET_GONE) != 0;
-        let mut decision: Decision = decide(slot, segment, known, is_down);
+        let mut decision: Decision = decide(slot, segment, known, Tracking::Transitions, is_down);
         let first = matches!(decision.record, Record::Write | Record::Overwrite);
         let left_out = match self.without {
             Some(Without::Adoption) => segment != Segment::Open,

@@ -304,7 +304,7 @@ const BAD: &[Case] = &[
         "port = 53\nidle_timeout = \"10ms\"",
         (22, 16),
         "idle_timeout is out of range: \"10ms\"",
-        "from 1s to 168h",
+        "from 1s to 55m",
     ),
     (
         "\"192.0.2.102\"",
