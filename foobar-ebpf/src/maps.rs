@@ -2,17 +2,20 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, DevMapHash, HashMap, PerCpuArray},
+    btf_maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray},
     macros::btf_map,
 };
 use foobar_common::{
     counters::Counters,
+    fragment::{FragmentKey, FragmentNote},
     note::{FlowKey, Note, PendingSet},
     settings::Settings,
     slot::{ColdSlot, HotSlots},
     target::{Target, TargetCounters},
-    vip::{Lease, MAX_LEASES, VIP_TABLE_ENTRIES, Vip},
+    vip::{Lease, MAX_LEASES, PORT_RANGE_ENTRIES, PortRange, VIP_TABLE_ENTRIES, Vip},
 };
+
+use crate::path::rare::Job;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
@@ -23,6 +26,10 @@ pub static SETTINGS: Array<Settings, 1, MMAPABLE> = Array::new();
 /// Two halves of the VIP table.
 #[btf_map]
 pub static VIPS: Array<Vip, { 2 * VIP_TABLE_ENTRIES as usize }, MMAPABLE> = Array::new();
+
+/// Two halves of the port ranges.
+#[btf_map]
+pub static RANGES: Array<PortRange, { 2 * PORT_RANGE_ENTRIES as usize }> = Array::new();
 
 /// The leases of the VIPs' addresses.
 #[btf_map]
@@ -47,6 +54,14 @@ pub static TARGET_COUNTERS: PerCpuArray<TargetCounters, 1024> = PerCpuArray::new
 /// Notes of flows in unsettled slots.
 #[btf_map]
 pub static NOTES: HashMap<FlowKey, Note, 65536> = HashMap::new();
+
+/// Where first fragments went; the least recently used go first.
+#[btf_map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentNote, 16384> = LruHashMap::new();
+
+/// The packet that is on the rare way, one a CPU.
+#[btf_map]
+pub static JOBS: PerCpuArray<Job, 1> = PerCpuArray::new();
 
 /// First notes.
 #[btf_map]

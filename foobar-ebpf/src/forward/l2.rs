@@ -9,16 +9,16 @@ use foobar_common::target::TARGET_RESOLVED;
 
 use crate::maps::{TARGET_COUNTERS, TARGETS, TX_PORTS};
 use crate::outcome::{Action, Refusal};
-use crate::packet::{Frame, ethernet};
+use crate::packet::ethernet;
 use crate::steer::opens;
 
-/// Rewrites the frame for a target, and counts it there.
+/// Rewrites the frame of `bytes` bytes for a target, and counts it there.
 #[inline(always)]
 pub fn forward(
-    frame: &Frame,
     ethernet: ethernet::Header,
     member: Member,
     segment: Segment,
+    bytes: usize,
 ) -> Result<Action, Refusal> {
     let Some(target) = TARGETS.get_ptr(u32::from(member)) else {
         return Err(Refusal::Drop(Counter::DropInternal));
@@ -44,7 +44,7 @@ pub fn forward(
         // SAFETY: this CPU's element of a per-CPU array.
         unsafe {
             (*counters).packets += 1;
-            (*counters).bytes += frame.len() as u64;
+            (*counters).bytes += bytes as u64;
             if opens(segment) {
                 (*counters).connections += 1;
             }

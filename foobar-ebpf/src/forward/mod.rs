@@ -1,6 +1,7 @@
 //! How a frame leaves: rewritten for a target, or as an answer to its sender. And the counters.
 
 pub mod answer;
+pub mod fragments;
 pub mod l2;
 pub mod reset;
 

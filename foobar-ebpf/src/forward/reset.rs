@@ -2,42 +2,40 @@
 
 use foobar_common::counters::Counter;
 use foobar_common::settings::Settings;
-use foobar_common::vip::{VIP_RESET, Vip};
+use foobar_common::vip::VIP_RESET;
 
 use super::answer::TTL;
 use crate::outcome::{Action, Refusal};
-use crate::packet::{Frame, checksum, ethernet, ipv4, transport::Transport};
+use crate::packet::{Frame, checksum, ethernet, ipv4, ipv6};
+use crate::path::packet::{Packet, Version};
 
-/// Length of the answer: Ethernet, IPv4 and TCP headers without options.
-pub const LENGTH: usize = ethernet::LENGTH + ipv4::LENGTH + 20;
+/// Length in bytes of a TCP header without options.
+const TCP_LENGTH: usize = 20;
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
 
-/// Drops a packet for `reason`, or turns it into a RST where the VIP's policy says so.
+/// Drops a packet for `reason`, or turns it into a RST where the policy in `vip_flags` says so.
 ///
-/// A RST is never answered, and neither is a packet with IP options or one that is not TCP: those are
-/// dropped. The frame is [`LENGTH`] bytes long then: the entry point cuts off the rest.
+/// A RST is never answered, and neither is a fragment, a packet with IP options or extension headers, or one
+/// that is not TCP: those are dropped. Behind VLAN tags the answer keeps them.
 #[inline(always)]
 pub fn refuse(
     frame: &Frame,
-    ethernet: ethernet::Header,
-    ip: ipv4::Header,
+    packet: &Packet,
     settings: &Settings,
-    vip: &Vip,
-    transport: Transport,
+    vip_flags: u32,
     reason: Counter,
 ) -> Result<Action, Refusal> {
-    if vip.flags & VIP_RESET == 0 || ip.protocol() != ipv4::TCP {
+    if vip_flags & VIP_RESET == 0 || packet.protocol != ipv4::TCP || !packet.is_plain() {
         return Err(Refusal::Drop(reason));
     }
-    let payload = ip.payload(frame).map_err(Refusal::Drop)?;
-    if payload.offset != ethernet::LENGTH + ipv4::LENGTH {
-        return Err(Refusal::Drop(reason));
-    }
-    let Some(tcp) = frame.at::<[u8; 20]>(ethernet::LENGTH + ipv4::LENGTH) else {
+    let Some(ethernet) = ethernet::Header::of(frame) else {
+        return Err(Refusal::Drop(Counter::DropTruncated));
+    };
+    let Some(tcp) = frame.at::<[u8; TCP_LENGTH]>(packet.payload().offset) else {
         return Err(Refusal::Drop(Counter::DropTruncated));
     };
     let flags = tcp.get::<u8, 13>();
@@ -48,7 +46,7 @@ pub fn refuse(
     let (sequence, acknowledgment, answer) = if flags & ACK != 0 {
         (tcp.get::<u32, 8>(), 0, RST)
     } else {
-        let octets = (payload.length as u32).wrapping_sub(header);
+        let octets = (packet.payload().length as u32).wrapping_sub(header);
         let length = octets + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
         (
             0,
@@ -56,24 +54,44 @@ pub fn refuse(
             RST | ACK,
         )
     };
+    // The pseudo header: addresses, protocol, length of the segment (RFC 9293 section 3.1, RFC 8200 section
+    // 8.1). The mapped form of an IPv4 address would add its prefix.
+    let mut sum = checksum::add(0, u32::from_be_bytes([0, ipv4::TCP, 0, TCP_LENGTH as u8]).to_be());
+    match packet.version() {
+        Version::V4 => {
+            let Some(ip) = ipv4::Header::at(frame, packet.offset()) else {
+                return Err(Refusal::Drop(Counter::DropTruncated));
+            };
+            sum = checksum::add(sum, ip.source());
+            sum = checksum::add(sum, ip.destination());
+            ip.write_answer((ipv4::LENGTH + TCP_LENGTH) as u16, ipv4::TCP, TTL);
+        }
+        Version::V6 => {
+            let Some(ip) = ipv6::Header::at(frame, packet.offset()) else {
+                return Err(Refusal::Drop(Counter::DropTruncated));
+            };
+            let (source, destination) = (ip.source(), ip.destination());
+            sum = checksum::add_wide(checksum::add_wide(sum, source[0]), source[1]);
+            sum = checksum::add_wide(checksum::add_wide(sum, destination[0]), destination[1]);
+            ip.write(TCP_LENGTH as u16, ipv4::TCP, TTL);
+            ip.set_addresses(destination, source);
+        }
+    }
     ethernet.answer_from(settings.own_mac);
-    ip.write_answer((ipv4::LENGTH + 20) as u16, ipv4::TCP, TTL);
-
-    let ports = transport.ports_be.rotate_right(16);
+    let ports = tcp.get::<u32, 0>().rotate_right(16);
     let control = u32::from_be_bytes([5 << 4, answer, 0, 0]).to_be();
     tcp.set::<u32, 0>(ports);
     tcp.set::<u32, 4>(sequence);
     tcp.set::<u32, 8>(acknowledgment);
     tcp.set::<u32, 12>(control);
-    // The pseudo header: addresses, protocol, length of the segment.
-    let mut sum = checksum::add(0, ip.source());
-    sum = checksum::add(sum, ip.destination());
-    sum = checksum::add(sum, u32::from_be_bytes([0, ipv4::TCP, 0, 20]).to_be());
     sum = checksum::add(sum, ports);
     sum = checksum::add(sum, sequence);
     sum = checksum::add(sum, acknowledgment);
     sum = checksum::add(sum, control);
     tcp.set::<u16, 16>(!checksum::fold(sum));
     tcp.set::<u16, 18>(0);
-    Ok(Action::Answer(Counter::AnswerReset))
+    Ok(Action::Cut(
+        Counter::AnswerReset,
+        (packet.payload().offset + TCP_LENGTH) as u32,
+    ))
 }

@@ -1,6 +1,6 @@
 //! ARP over Ethernet for IPv4 (RFC 826, RFC 5227).
 
-use super::{Frame, View, ethernet};
+use super::{Frame, View};
 
 /// An ARP packet behind an Ethernet header.
 #[derive(Clone, Copy, Debug)]
@@ -13,10 +13,10 @@ const REQUEST: u32 = u32::from_be_bytes([6, 4, 0, 1]).to_be();
 const REPLY: u32 = u32::from_be_bytes([6, 4, 0, 2]).to_be();
 
 impl Arp {
-    /// The frame's ARP request for an IPv4 address, if it is one.
+    /// The ARP request for an IPv4 address that begins `offset` bytes into the frame, if it is one.
     #[inline(always)]
-    pub fn request(frame: &Frame) -> Option<Self> {
-        let view = frame.at::<[u8; 28]>(ethernet::LENGTH)?;
+    pub fn request(frame: &Frame, offset: usize) -> Option<Self> {
+        let view = frame.at::<[u8; 28]>(offset)?;
         (view.get::<u32, 0>() == TYPES && view.get::<u32, 4>() == REQUEST).then_some(Self(view))
     }
 

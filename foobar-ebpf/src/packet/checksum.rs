@@ -17,6 +17,18 @@ pub const fn add(sum: u64, word: u32) -> u64 {
     sum + word as u64
 }
 
+/// Whether the sum of everything that a checksum covers, the checksum included, is right.
+#[inline(always)]
+pub const fn is_right(sum: u64) -> bool {
+    fold(sum) == 0xffff
+}
+
+/// The sum of a 64-bit word's four parts.
+#[inline(always)]
+pub const fn add_wide(sum: u64, word: u64) -> u64 {
+    sum + (word & 0xffff_ffff) + (word >> 32)
+}
+
 /// A checksum after one of the words that it covers has changed (RFC 1624, equation 3).
 #[inline(always)]
 pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {

@@ -12,6 +12,15 @@ pub const IPV4: u16 = 0x0800u16.to_be();
 /// The EtherType of ARP, as it stands in the packet.
 pub const ARP: u16 = 0x0806u16.to_be();
 
+/// The EtherType of IPv6, as it stands in the packet.
+pub const IPV6: u16 = 0x86ddu16.to_be();
+
+/// The EtherTypes of a VLAN tag (IEEE 802.1Q): customer's and service's, as they stand in the packet.
+const TAGS: [u16; 2] = [0x8100u16.to_be(), 0x88a8u16.to_be()];
+
+/// The most bytes before the network layer: with two tags.
+pub const MAX_LENGTH: usize = LENGTH + 8;
+
 /// The broadcast address, as [`Header::destination`] gives it.
 pub const BROADCAST: u64 = MAC_MASK;
 
@@ -44,6 +53,19 @@ impl Header {
         self.0.get::<u16, 12>()
     }
 
+    /// What the frame bears and where it begins: the EtherType behind at most two VLAN tags, as it stands in
+    /// the packet, and the offset behind it.
+    #[inline(always)]
+    pub fn network(&self, frame: &Frame) -> Option<(u16, usize)> {
+        let mut ether_type = self.ether_type();
+        let mut offset = LENGTH;
+        while offset < MAX_LENGTH && (ether_type == TAGS[0] || ether_type == TAGS[1]) {
+            ether_type = frame.at::<u32>(offset)?.get::<u16, 2>();
+            offset += 4;
+        }
+        Some((ether_type, offset))
+    }
+
     /// Writes destination and source: `head` their first 8 bytes, `tail` the last 4.
     #[inline(always)]
     pub fn set_addresses(&self, head: u64, tail: u32) {
@@ -59,6 +81,15 @@ impl Header {
         self.0.set::<u16, 4>((sender >> 32) as u16);
         self.0.set::<u32, 6>(own as u32);
         self.0.set::<u16, 10>((own >> 32) as u16);
+    }
+}
+
+impl Header {
+    /// Writes the destination, as [`foobar_common::settings::mac_word`] packs it.
+    #[inline(always)]
+    pub fn set_destination(&self, mac: u64) {
+        self.0.set::<u32, 0>(mac as u32);
+        self.0.set::<u16, 4>((mac >> 32) as u16);
     }
 }
 

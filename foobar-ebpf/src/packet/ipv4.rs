@@ -2,10 +2,13 @@
 
 use foobar_common::counters::Counter;
 
-use super::{Frame, View, checksum, ethernet};
+use super::{Frame, Piece, View, checksum};
 
 /// Length in bytes of a header without options.
 pub const LENGTH: usize = 20;
+
+/// The most options that a header can have, in words of 4 bytes.
+const MAX_OPTION_WORDS: usize = 10;
 
 /// IP protocol numbers.
 pub const ICMP: u8 = 1;
@@ -14,24 +17,92 @@ pub const TCP: u8 = 6;
 /// UDP.
 pub const UDP: u8 = 17;
 
-/// The first 20 bytes of an IPv4 header behind an Ethernet header.
+/// The first 20 bytes of an IPv4 header.
 #[derive(Clone, Copy, Debug)]
 pub struct Header(View<[u8; LENGTH]>);
 
-/// Where an IPv4 packet's payload is, all of it inside the frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Payload {
-    /// Its offset in the frame.
-    pub offset: usize,
-    /// Its length in bytes, by the header's total length.
-    pub length: usize,
-}
-
 impl Header {
-    /// The frame's IPv4 header, if the frame has its first 20 bytes.
+    /// The header that begins `offset` bytes into the frame, if the frame has its first 20 bytes.
     #[inline(always)]
-    pub fn of(frame: &Frame) -> Option<Self> {
-        frame.at(ethernet::LENGTH).map(Self)
+    pub fn at(frame: &Frame, offset: usize) -> Option<Self> {
+        frame.at(offset).map(Self)
+    }
+
+    /// Whether it is of version 4 and has no options.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.0.get::<u8, 0>() == 0x45
+    }
+
+    /// The packet's length in bytes, header included, whatever it says.
+    #[inline(always)]
+    pub fn total(&self) -> usize {
+        u16::from_be(self.0.get::<u16, 2>()) as usize
+    }
+
+    /// The lengths in bytes of the header and of the whole packet, if version and lengths are sound.
+    #[inline(always)]
+    pub fn lengths(&self) -> Result<(usize, usize), Counter> {
+        let first = self.0.get::<u8, 0>();
+        let header = (first & 0x0f) as usize * 4;
+        let total = self.total();
+        if first >> 4 != 4 || header < LENGTH || total < header {
+            return Err(Counter::DropMalformed);
+        }
+        Ok((header, total))
+    }
+
+    /// The sum of the first 20 bytes.
+    #[inline(always)]
+    pub fn sum(&self) -> u64 {
+        let mut sum = checksum::add(0, self.0.get::<u32, 0>());
+        sum = checksum::add(sum, self.0.get::<u32, 4>());
+        sum = checksum::add(sum, self.0.get::<u32, 8>());
+        sum = checksum::add(sum, self.0.get::<u32, 12>());
+        checksum::add(sum, self.0.get::<u32, 16>())
+    }
+
+    /// The sum of a whole header of `length` bytes at `offset`, options included (RFC 791 section 3.1).
+    #[inline(always)]
+    pub fn whole_sum(&self, frame: &Frame, offset: usize, length: usize) -> Result<u64, Counter> {
+        let mut sum = self.sum();
+        for word in 0..MAX_OPTION_WORDS {
+            if LENGTH + word * 4 >= length {
+                break;
+            }
+            let Some(view) = frame.at::<u32>(offset + LENGTH + word * 4) else {
+                return Err(Counter::DropTruncated);
+            };
+            sum = checksum::add(sum, view.get::<u32, 0>());
+        }
+        Ok(sum)
+    }
+
+    /// Whether no host on the way can have sent the packet: "this network", loopback, multicast, reserved,
+    /// broadcast (RFC 1122 section 3.2.1.3, RFC 6890), or its own destination.
+    #[inline(always)]
+    pub fn is_martian(&self) -> bool {
+        let first = self.0.get::<u8, 12>();
+        first == 0 || first == 127 || first >= 224 || self.source() == self.destination()
+    }
+
+    /// Which piece of its datagram the packet is.
+    #[inline(always)]
+    pub fn piece(&self) -> Piece {
+        let word = u16::from_be(self.0.get::<u16, 6>());
+        if word & 0x1fff != 0 {
+            Piece::Later
+        } else if word & 0x2000 != 0 {
+            Piece::First
+        } else {
+            Piece::Whole
+        }
+    }
+
+    /// The identification, as it stands in the packet.
+    #[inline(always)]
+    pub fn identification_be(&self) -> u16 {
+        self.0.get::<u16, 4>()
     }
 
     /// The source address as it stands in the packet.
@@ -50,29 +121,6 @@ impl Header {
     #[inline(always)]
     pub fn protocol(&self) -> u8 {
         self.0.get::<u8, 9>()
-    }
-
-    /// The packet's payload, or what is wrong with the packet: no version 4, a length that contradicts
-    /// another, or a fragment.
-    #[inline(always)]
-    pub fn payload(&self, frame: &Frame) -> Result<Payload, Counter> {
-        let first = self.0.get::<u8, 0>();
-        let header = (first & 0x0f) as usize * 4;
-        let total = u16::from_be(self.0.get::<u16, 2>()) as usize;
-        if first >> 4 != 4 || header < LENGTH || total < header {
-            return Err(Counter::DropMalformed);
-        }
-        if ethernet::LENGTH + total > frame.len() {
-            return Err(Counter::DropTruncated);
-        }
-        // More fragments to come, or an offset: everything but "don't fragment" and the reserved bit.
-        if u16::from_be(self.0.get::<u16, 6>()) & 0x3fff != 0 {
-            return Err(Counter::DropFragment);
-        }
-        Ok(Payload {
-            offset: ethernet::LENGTH + header,
-            length: total - header,
-        })
     }
 
     /// Turns the packet around with a TTL of its own; the checksum stays right.
@@ -120,47 +168,52 @@ mod tests {
     use super::*;
     use crate::packet::frame_of;
 
-    fn packet(change: impl Fn(&mut [u8])) -> Vec<u8> {
-        let mut bytes = vec![0u8; 14];
-        bytes.extend([
+    fn header_of<T>(change: impl Fn(&mut [u8]), ask: impl Fn(Header) -> T) -> T {
+        let mut bytes = [
             0x45, 0, 0, 28, 0, 1, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2,
-        ]);
-        bytes.extend([0u8; 8]);
+        ];
         change(&mut bytes);
-        bytes
-    }
-
-    fn payload_of(change: impl Fn(&mut [u8])) -> Result<Payload, Counter> {
-        let mut bytes = packet(change);
-        let frame = frame_of(&mut bytes);
-        Header::of(&frame).expect("long enough").payload(&frame)
-    }
-
-    #[test]
-    fn the_payload_is_what_the_total_length_says() {
-        assert_eq!(
-            payload_of(|_| ()),
-            Ok(Payload {
-                offset: 34,
-                length: 8
-            })
-        );
-        assert_eq!(
-            payload_of(|b| b[14] = 0x46),
-            Ok(Payload {
-                offset: 38,
-                length: 4
-            })
-        );
+        ask(Header::at(&frame_of(&mut bytes), 0).expect("long enough"))
     }
 
     #[test]
     fn contradictions_are_told_apart() {
-        assert_eq!(payload_of(|b| b[14] = 0x65), Err(Counter::DropMalformed));
-        assert_eq!(payload_of(|b| b[14] = 0x44), Err(Counter::DropMalformed));
-        assert_eq!(payload_of(|b| b[17] = 19), Err(Counter::DropMalformed));
-        assert_eq!(payload_of(|b| b[17] = 29), Err(Counter::DropTruncated));
-        assert_eq!(payload_of(|b| b[20] = 0x20), Err(Counter::DropFragment));
-        assert_eq!(payload_of(|b| b[21] = 1), Err(Counter::DropFragment));
+        let lengths = |place: usize, byte: u8| header_of(|b| b[place] = byte, |ip| ip.lengths());
+        assert_eq!(lengths(0, 0x45), Ok((20, 28)));
+        assert_eq!(lengths(0, 0x46), Ok((24, 28)));
+        assert_eq!(lengths(0, 0x65), Err(Counter::DropMalformed));
+        assert_eq!(lengths(0, 0x44), Err(Counter::DropMalformed));
+        assert_eq!(lengths(3, 19), Err(Counter::DropMalformed));
+    }
+
+    #[test]
+    fn pieces_are_told_apart() {
+        let piece = |place: usize, byte: u8| header_of(|b| b[place] = byte, |ip| ip.piece());
+        assert_eq!(piece(6, 0x40), Piece::Whole);
+        assert_eq!(piece(6, 0x20), Piece::First);
+        assert_eq!(piece(7, 1), Piece::Later);
+        assert_eq!(piece(6, 0x21), Piece::Later);
+    }
+
+    #[test]
+    fn martians_are_those_of_the_rfc() {
+        for (first, martian) in [
+            (0, true),
+            (127, true),
+            (224, true),
+            (255, true),
+            (223, false),
+            (10, false),
+        ] {
+            assert_eq!(
+                header_of(|b| b[12] = first, |ip| ip.is_martian()),
+                martian,
+                "{first}"
+            );
+        }
+        assert!(
+            header_of(|b| b[15] = 2, |ip| ip.is_martian()),
+            "its own destination"
+        );
     }
 }

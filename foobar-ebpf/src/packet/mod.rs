@@ -8,9 +8,35 @@ pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
+pub mod ipv6;
+pub mod neighbour;
+pub mod quote;
 pub mod transport;
 
 use core::mem::size_of;
+
+use aya_ebpf::bindings::xdp_md;
+
+/// Where the payload of an IP packet is, all of it inside the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// Its offset in the frame.
+    pub offset: usize,
+    /// Its length in bytes, by the IP header.
+    pub length: usize,
+}
+
+/// Which piece of a datagram a packet is.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// All of it.
+    Whole,
+    /// The first fragment of several.
+    First,
+    /// A later fragment, which bears no transport header.
+    Later,
+}
 
 /// A frame in memory, from its first byte to the one after its last.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +59,23 @@ impl Frame {
     #[inline(always)]
     pub const unsafe fn new(start: usize, end: usize, length: usize) -> Self {
         Self { start, end, length }
+    }
+
+    /// The linear part of a context's frame, its three words loaded anew.
+    ///
+    /// # Safety
+    /// The context is the one that the kernel gave to the program; no helper moves the frame while this one
+    /// is used.
+    #[inline(always)]
+    pub unsafe fn of_context(context: *mut xdp_md) -> Self {
+        // SAFETY: the caller's. Volatile, so that `length` is a load of its own: see `new`.
+        unsafe {
+            let end = core::ptr::addr_of!((*context).data_end).read_volatile() as usize;
+            let start = core::ptr::addr_of!((*context).data).read_volatile() as usize;
+            let data = core::ptr::addr_of!((*context).data).read_volatile() as usize;
+            let data_end = core::ptr::addr_of!((*context).data_end).read_volatile() as usize;
+            Self::new(data, data_end, end.wrapping_sub(start))
+        }
     }
 
     /// The number of bytes.

@@ -3,7 +3,7 @@
 use foobar_common::counters::Counter;
 use foobar_common::steering::Segment;
 
-use super::{Frame, ipv4};
+use super::{Frame, Payload, Piece};
 
 /// Ports and segment of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +30,9 @@ impl Transport {
     }
 }
 
-/// Reads the TCP header of an IP payload.
+/// Reads the TCP header of an IP payload; of a first fragment all of it has to be there.
 #[inline(always)]
-pub fn tcp(frame: &Frame, payload: ipv4::Payload) -> Result<Transport, Counter> {
+pub fn tcp(frame: &Frame, payload: Payload, piece: Piece) -> Result<Transport, Counter> {
     let Some(header) = frame.at::<[u8; 20]>(payload.offset) else {
         return Err(Counter::DropTruncated);
     };
@@ -40,8 +40,15 @@ pub fn tcp(frame: &Frame, payload: ipv4::Payload) -> Result<Transport, Counter> 
         return Err(Counter::DropTruncated);
     }
     let length = (header.get::<u8, 12>() >> 4) as usize * 4;
-    if length < 20 || length > payload.length {
+    if length < 20 {
         return Err(Counter::DropMalformed);
+    }
+    if length > payload.length {
+        // Of a datagram in pieces the rest may come later, but too late for us.
+        return Err(match piece {
+            Piece::Whole => Counter::DropMalformed,
+            Piece::First | Piece::Later => Counter::DropTruncated,
+        });
     }
     Ok(Transport {
         ports_be: header.get::<u32, 0>(),
@@ -49,9 +56,9 @@ pub fn tcp(frame: &Frame, payload: ipv4::Payload) -> Result<Transport, Counter> 
     })
 }
 
-/// Reads the UDP header of an IP payload.
+/// Reads the UDP header of an IP payload; a first fragment's length may reach beyond it.
 #[inline(always)]
-pub fn udp(frame: &Frame, payload: ipv4::Payload) -> Result<Transport, Counter> {
+pub fn udp(frame: &Frame, payload: Payload, piece: Piece) -> Result<Transport, Counter> {
     let Some(header) = frame.at::<[u8; 8]>(payload.offset) else {
         return Err(Counter::DropTruncated);
     };
@@ -59,7 +66,7 @@ pub fn udp(frame: &Frame, payload: ipv4::Payload) -> Result<Transport, Counter> 
         return Err(Counter::DropTruncated);
     }
     let length = u16::from_be(header.get::<u16, 4>()) as usize;
-    if length < 8 || length > payload.length {
+    if length < 8 || (length > payload.length && matches!(piece, Piece::Whole)) {
         return Err(Counter::DropMalformed);
     }
     Ok(Transport {
@@ -78,7 +85,7 @@ mod tests {
         bytes[..4].copy_from_slice(&[0x9c, 0x40, 0x01, 0xbb]);
         bytes[12] = offset << 4;
         bytes[13] = 0x02;
-        tcp(&frame_of(&mut bytes), ipv4::Payload { offset: 0, length })
+        tcp(&frame_of(&mut bytes), Payload { offset: 0, length }, Piece::Whole)
     }
 
     #[test]
@@ -99,11 +106,17 @@ mod tests {
     #[test]
     fn a_udp_length_has_to_fit() {
         let mut bytes = [0x9c, 0x40, 0, 53, 0, 9, 0, 0];
-        let whole = ipv4::Payload { offset: 0, length: 8 };
-        assert_eq!(udp(&frame_of(&mut bytes), whole), Err(Counter::DropMalformed));
+        let whole = Payload { offset: 0, length: 8 };
+        assert_eq!(
+            udp(&frame_of(&mut bytes), whole, Piece::Whole),
+            Err(Counter::DropMalformed)
+        );
         bytes[5] = 7;
-        assert_eq!(udp(&frame_of(&mut bytes), whole), Err(Counter::DropMalformed));
+        assert_eq!(
+            udp(&frame_of(&mut bytes), whole, Piece::Whole),
+            Err(Counter::DropMalformed)
+        );
         bytes[5] = 8;
-        assert!(udp(&frame_of(&mut bytes), whole).is_ok());
+        assert!(udp(&frame_of(&mut bytes), whole, Piece::Whole).is_ok());
     }
 }

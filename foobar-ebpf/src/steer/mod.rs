@@ -8,14 +8,13 @@ use foobar_common::address::Address;
 use foobar_common::counters::Counter;
 use foobar_common::flow::flow_hash;
 use foobar_common::settings::Settings;
-use foobar_common::slot::{HOT_LANES, Member, Phase, Slot, UNSETTLED};
+use foobar_common::slot::{HOT_LANES, Member, NONE, Phase, Slot, UNSETTLED};
 use foobar_common::steering::{Segment, Tracking, decide};
 use foobar_common::target::{TARGET_DOWN, TARGET_GONE};
-use foobar_common::vip::Vip;
+use foobar_common::vip::{VIP_SOURCE_HASH, VIP_STRICT, VIP_TRACK_ALL, VIP_TRACK_NONE, Vip};
 
 use crate::forward::count;
 use crate::maps::{COLD_SLOTS, HOT_SLOTS, LEASES, TARGETS};
-use crate::outcome::Refusal;
 use crate::packet::transport::Transport;
 use notes::Flow;
 
@@ -37,60 +36,124 @@ pub fn owned(vip: &Vip) -> bool {
     until == u64::MAX || until > now_ns()
 }
 
-/// The member that a packet of a VIP goes to; [`foobar_common::slot::NONE`] where there is none.
-#[inline(always)]
-pub fn member(
-    settings: &Settings,
-    vip: &Vip,
-    source: Address,
-    transport: Transport,
-) -> Result<Member, Refusal> {
-    let hash = flow_hash(settings.flow_seed, source.words(), transport.ports_be);
-    let index = vip.slot_base + (hash as u32 & vip.slot_mask);
-    let Some(element) = HOT_SLOTS.get_ptr(index / HOT_LANES) else {
-        return Err(Refusal::Drop(Counter::DropInternal));
-    };
-    // SAFETY: a pointer to 8 aligned bytes of an array map; the daemon writes each lane as one.
-    let lanes = unsafe { element.cast::<u64>().read_volatile() };
-    let hot = (lanes >> ((index % HOT_LANES) * 16)) as u16;
-    if hot & UNSETTLED == 0 {
-        return Ok(hot);
-    }
-    unsettled(settings, vip, index, hash, source, transport)
+/// Where a flow's slot is.
+struct Place {
+    hash: u64,
+    index: u32,
+    hot: u16,
 }
 
 #[inline(always)]
-fn unsettled(
-    settings: &Settings,
-    vip: &Vip,
-    index: u32,
-    hash: u64,
-    source: Address,
-    transport: Transport,
-) -> Result<Member, Refusal> {
-    let Some(cold) = COLD_SLOTS.get_ptr(index) else {
-        return Err(Refusal::Drop(Counter::DropInternal));
+fn place(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) -> Option<Place> {
+    let ports_be = if vip.flags & VIP_SOURCE_HASH == 0 {
+        ports_be
+    } else {
+        0
+    };
+    let hash = flow_hash(settings.flow_seed, source, ports_be);
+    let index = vip.slot_base + (hash as u32 & vip.slot_mask);
+    let element = HOT_SLOTS.get_ptr(index / HOT_LANES)?;
+    // SAFETY: a pointer to 8 aligned bytes of an array map; the daemon writes each lane as one.
+    let lanes = unsafe { element.cast::<u64>().read_volatile() };
+    let hot = (lanes >> ((index % HOT_LANES) * 16)) as u16;
+    Some(Place { hash, index, hot })
+}
+
+/// The member that a packet goes to where nothing but its slot decides: a settled slot that has a member, of
+/// a VIP that doesn't note all flows.
+#[inline(always)]
+pub fn settled(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) -> Option<Member> {
+    if vip.flags & VIP_TRACK_ALL != 0 {
+        return None;
+    }
+    let hot = place(settings, vip, source, ports_be)?.hot;
+    (hot & UNSETTLED == 0 && hot != NONE).then_some(hot)
+}
+
+/// Who gets a packet, in one word, so that it is returned in a register whose every bit is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner(u32);
+
+impl Owner {
+    /// A slot that isn't there.
+    pub const INTERNAL: Self = Self(1 << 16);
+    /// A flow that has no note where only notes count.
+    pub const UNKNOWN: Self = Self(2 << 16);
+    /// A packet that no service takes.
+    pub const NO_SERVICE: Self = Self(3 << 16);
+
+    /// A member, or [`NONE`].
+    #[inline(always)]
+    pub const fn of(member: Member) -> Self {
+        Self(member as u32)
+    }
+
+    /// The member; else why it goes to nobody.
+    #[inline(always)]
+    pub const fn member(self) -> Result<Member, Counter> {
+        if self.0 != NONE as u32 && self.0 <= Member::MAX as u32 {
+            Ok(self.0 as Member)
+        } else if self.0 == Self::UNKNOWN.0 {
+            Err(Counter::DropNoNote)
+        } else if self.0 == Self::NO_SERVICE.0 {
+            Err(Counter::DropNoService)
+        } else if self.0 == Self::INTERNAL.0 {
+            Err(Counter::DropInternal)
+        } else {
+            Err(Counter::DropNoMember)
+        }
+    }
+}
+
+/// Who gets any packet of a VIP.
+#[inline(always)]
+pub fn owner(settings: &Settings, vip: &Vip, source: &Address, transport: Transport) -> Owner {
+    let Some(place) = place(settings, vip, source.words(), transport.ports_be) else {
+        return Owner::INTERNAL;
+    };
+    let tracking = tracking(vip.flags);
+    if place.hot & UNSETTLED == 0 && !matches!(tracking, Tracking::All | Tracking::AllStrict) {
+        return Owner::of(place.hot);
+    }
+    let Some(cold) = COLD_SLOTS.get_ptr(place.index) else {
+        return Owner::INTERNAL;
     };
     // SAFETY: a pointer into an array map; the daemon writes the slot's word as one.
     let slot = Slot::from_word(unsafe { cold.cast::<u64>().read_volatile() });
-    count(match slot.phase() {
-        Phase::Settled => return Ok(slot.current),
-        Phase::Open => Counter::SlotOpen,
-        Phase::Moving => Counter::SlotMoving,
-        Phase::Fresh | Phase::Moved => Counter::SlotMoved,
-        Phase::Kept => Counter::SlotKept,
-    });
-    let flow = Flow::new(settings, vip, index, hash, source, transport);
+    match slot.phase() {
+        Phase::Settled if matches!(tracking, Tracking::Transitions) => return Owner::of(slot.current),
+        Phase::Settled => (),
+        Phase::Open => count(Counter::SlotOpen),
+        Phase::Moving => count(Counter::SlotMoving),
+        Phase::Fresh | Phase::Moved => count(Counter::SlotMoved),
+        Phase::Kept => count(Counter::SlotKept),
+    }
+    if matches!(tracking, Tracking::None) {
+        return Owner::of(slot.current);
+    }
+    let flow = Flow::new(settings, vip, place.index, place.hash, *source, transport);
     let note = flow.find();
-    let decision = decide(
-        slot,
-        transport.segment,
-        note.known(),
-        Tracking::Transitions,
-        |member| target_flags(member) & (TARGET_DOWN | TARGET_GONE) != 0,
-    );
+    let decision = decide(slot, transport.segment, note.known(), tracking, |member| {
+        target_flags(member) & (TARGET_DOWN | TARGET_GONE) != 0
+    });
     flow.record(&note, decision);
-    Ok(decision.member)
+    if decision.member == NONE && slot.current != NONE && matches!(tracking, Tracking::AllStrict) {
+        return Owner::UNKNOWN;
+    }
+    Owner::of(decision.member)
+}
+
+#[inline(always)]
+const fn tracking(vip_flags: u32) -> Tracking {
+    if vip_flags & VIP_TRACK_NONE != 0 {
+        Tracking::None
+    } else if vip_flags & VIP_TRACK_ALL == 0 {
+        Tracking::Transitions
+    } else if vip_flags & VIP_STRICT != 0 {
+        Tracking::AllStrict
+    } else {
+        Tracking::All
+    }
 }
 
 /// A target's flags; those of a gone one where there is no such target.

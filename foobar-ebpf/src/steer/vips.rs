@@ -2,13 +2,32 @@
 
 use foobar_common::flow::vip_positions;
 use foobar_common::settings::Settings;
-use foobar_common::vip::{VIP_TABLE_ENTRIES, Vip, VipKey};
+use foobar_common::vip::{MAX_RANGES, VIP_TABLE_ENTRIES, Vip, VipKey, VipKind};
 
-use crate::maps::VIPS;
+use crate::maps::{RANGES, VIPS};
 
 /// The entry with this key, if the active half of the table has it.
 #[inline(always)]
 pub fn find(settings: &Settings, key: &VipKey) -> Option<&'static Vip> {
+    let [first, second] = positions(settings, key);
+    matching(first, key).or_else(|| matching(second, key))
+}
+
+/// The place in the whole VIP array of the entry with this key, if the active half of the table has it.
+#[inline(always)]
+pub fn position(settings: &Settings, key: &VipKey) -> Option<u32> {
+    let [first, second] = positions(settings, key);
+    if matching(first, key).is_some() {
+        Some(first)
+    } else if matching(second, key).is_some() {
+        Some(second)
+    } else {
+        None
+    }
+}
+
+#[inline(always)]
+fn positions(settings: &Settings, key: &VipKey) -> [u32; 2] {
     let half = settings.active_half & 1;
     let seed = if half == 0 {
         settings.vip_seed[0]
@@ -17,15 +36,44 @@ pub fn find(settings: &Settings, key: &VipKey) -> Option<&'static Vip> {
     };
     let [first, second] = vip_positions(seed, key.address.words(), key.tail(), VIP_TABLE_ENTRIES - 1);
     let base = half * VIP_TABLE_ENTRIES;
-    at(base + first, key).or_else(|| at(base + second, key))
+    [base + first, base + second]
 }
 
+/// The entry at a place in the whole VIP array.
 #[inline(always)]
-fn at(position: u32, key: &VipKey) -> Option<&'static Vip> {
+pub fn at(position: u32) -> Option<&'static Vip> {
     let entry = VIPS.get_ptr(position)?;
     // SAFETY: a pointer into an array map, which lives as long as the program; the daemon writes only to the
     // half that is not active, and waits for running programs before it does so again.
-    let entry: &'static Vip = unsafe { &*entry };
+    Some(unsafe { &*entry })
+}
+
+#[inline(always)]
+fn matching(position: u32, key: &VipKey) -> Option<&'static Vip> {
+    let entry = at(position)?;
     let (have, want) = (entry.key.address.words(), key.address.words());
     (have[1] == want[1] && have[0] == want[0] && entry.key.tail() == key.tail()).then_some(entry)
+}
+
+/// The place of the service of a port and a protocol of a VIP address: its own, else one of a range of ports.
+#[inline(always)]
+pub fn service(settings: &Settings, address: &Vip, port_be: u16, protocol: u8) -> Option<u32> {
+    let key = VipKey::service(address.key.address, port_be, protocol);
+    position(settings, &key).or_else(|| range(address, u16::from_be(port_be), protocol))
+}
+
+#[inline(always)]
+fn range(address: &Vip, port: u16, protocol: u8) -> Option<u32> {
+    let count = u32::from(address.range_count);
+    for nth in 0..MAX_RANGES as u32 {
+        if nth >= count {
+            break;
+        }
+        let range = RANGES.get(u32::from(address.ranges) + nth)?;
+        if range.protocol == protocol && range.first <= port && port <= range.last {
+            // Ranges change with the half that names them.
+            return (at(range.position)?.key.kind == VipKind::Range as u8).then_some(range.position);
+        }
+    }
+    None
 }

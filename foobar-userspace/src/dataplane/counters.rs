@@ -18,6 +18,8 @@ pub(super) struct Value<T>(pub(super) T);
 unsafe impl Pod for Value<Counters> {}
 // SAFETY: only u64s, no padding.
 unsafe impl Pod for Value<TargetCounters> {}
+// SAFETY: plain integers, no padding: the layout is asserted in foobar-common.
+unsafe impl Pod for Value<foobar_common::vip::PortRange> {}
 
 impl DataPlane {
     /// What became of every packet that did not simply go to a target.

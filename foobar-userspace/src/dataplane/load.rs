@@ -16,7 +16,7 @@ use foobar_common::note::{FlowKey, MAX_SLOTS, Note, PENDING_WAYS, PendingSet};
 use foobar_common::settings::{MAX_PEERS, Settings, mac_word};
 use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots};
 use foobar_common::target::{Target, TargetCounters};
-use foobar_common::vip::{Lease, Vip};
+use foobar_common::vip::{Lease, PortRange, Vip};
 
 use super::counters::Value;
 use super::objects;
@@ -26,15 +26,17 @@ use super::region::Region;
 /// How long a program that is running now may run at most, with a margin of a thousand.
 pub const GRACE: Duration = Duration::from_millis(5);
 
-const MAPS: [&str; 11] = [
+const MAPS: [&str; 13] = [
     "SETTINGS",
     "VIPS",
+    "RANGES",
     "LEASES",
     "HOT_SLOTS",
     "COLD_SLOTS",
     "TARGETS",
     "TARGET_COUNTERS",
     "NOTES",
+    "FRAGMENTS",
     "PENDING_NOTES",
     "COUNTERS",
     "TX_PORTS",
@@ -130,6 +132,7 @@ pub struct DataPlane {
     pins: Option<Pins>,
     pub(super) settings: Region<Settings>,
     pub(super) vips: Region<Vip>,
+    pub(super) ranges: aya::maps::Array<MapData, Value<PortRange>>,
     pub(super) leases: Region<Lease>,
     pub(super) hot: Region<HotSlots>,
     pub(super) cold: Region<ColdSlot>,
@@ -189,6 +192,9 @@ impl DataPlane {
         let plane = Self {
             settings: region(&mut object, "SETTINGS")?,
             vips: region(&mut object, "VIPS")?,
+            ranges: take(&mut object, "RANGES")?
+                .try_into()
+                .map_err(io::Error::other)?,
             leases: region(&mut object, "LEASES")?,
             hot: region(&mut object, "HOT_SLOTS")?,
             cold: region(&mut object, "COLD_SLOTS")?,

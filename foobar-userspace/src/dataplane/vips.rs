@@ -7,14 +7,18 @@ use std::time::Instant;
 
 use foobar_common::flow::vip_positions;
 use foobar_common::settings::Settings;
-use foobar_common::vip::{Lease, MAX_LEASES, VIP_TABLE_ENTRIES, Vip, VipKind};
+use foobar_common::vip::{
+    Lease, MAX_LEASES, MAX_RANGES, PORT_RANGE_ENTRIES, PortRange, VIP_TABLE_ENTRIES, Vip, VipKind,
+};
 
+use super::counters::Value;
 use super::load::{DataPlane, GRACE};
 
 /// Entries for the VIP table: services, and an address entry for each of their addresses.
 pub type Services = Vec<Vip>;
 
-/// No seed was found with which all entries of the VIP table find a place.
+/// No seed was found with which all entries of the VIP table find a place, or an address has too many ranges
+/// of ports.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{entries} VIP services and addresses don't fit into the table of {VIP_TABLE_ENTRIES}")]
 pub struct VipTableFull {
@@ -72,6 +76,44 @@ fn build(entries: &[Vip]) -> Result<(u64, Vec<Option<usize>>), VipTableFull> {
     })
 }
 
+/// The ranges of all addresses, those of each together, for a half of the array; and the address entries that
+/// name them. `position` gives the place of an entry in the half of the VIP table.
+fn ranges(
+    entries: &mut [Vip],
+    half: u32,
+    position: impl Fn(usize) -> u32,
+) -> Result<Vec<PortRange>, VipTableFull> {
+    let full = VipTableFull {
+        entries: entries.len(),
+    };
+    let is = |entry: &Vip, kind: VipKind| entry.key.kind == kind as u8;
+    let mut all = Vec::new();
+    for index in 0..entries.len() {
+        if !is(&entries[index], VipKind::Address) {
+            continue;
+        }
+        let first = all.len();
+        for (place, range) in entries.iter().enumerate() {
+            if is(range, VipKind::Range) && range.key.address == entries[index].key.address {
+                all.push(PortRange {
+                    first: u16::from_be(range.key.port_be),
+                    last: u16::from_be(range.key.last_port_be),
+                    protocol: range.key.protocol,
+                    reserved: [0; 3],
+                    position: half * VIP_TABLE_ENTRIES + position(place),
+                });
+            }
+        }
+        let count = all.len() - first;
+        if count > MAX_RANGES || all.len() > PORT_RANGE_ENTRIES as usize {
+            return Err(full);
+        }
+        entries[index].ranges = (half * PORT_RANGE_ENTRIES) as u16 + first as u16;
+        entries[index].range_count = count as u16;
+    }
+    Ok(all)
+}
+
 impl DataPlane {
     fn active_half(&self) -> u32 {
         self.settings
@@ -80,12 +122,17 @@ impl DataPlane {
             & 1
     }
 
-    /// The entries in force.
+    /// The entries in force, as they were given to [`Self::set_services`].
     pub fn services(&self) -> Services {
         let base = self.active_half() * VIP_TABLE_ENTRIES;
         (base..base + VIP_TABLE_ENTRIES)
             .map(|element| self.vips.get(element))
             .filter(|entry| entry.key.kind != VipKind::Empty as u8)
+            .map(|entry| Vip {
+                ranges: 0,
+                range_count: 0,
+                ..entry
+            })
             .collect()
     }
 
@@ -94,7 +141,8 @@ impl DataPlane {
     /// # Errors
     /// Where they don't.
     pub fn fits(&self, entries: &[Vip]) -> Result<(), VipTableFull> {
-        build(entries).map(drop)
+        build(entries)?;
+        ranges(&mut entries.to_vec(), 0, |_| 0).map(drop)
     }
 
     /// Puts a whole new set of entries in force, by one store.
@@ -103,11 +151,24 @@ impl DataPlane {
     /// Where they don't fit; what was in force stays.
     pub fn set_services(&mut self, entries: &[Vip]) -> Result<(), VipTableFull> {
         let (seed, table) = build(entries)?;
+        let half = 1 - self.active_half();
+        let mut entries = entries.to_vec();
+        let mut positions = vec![0; entries.len()];
+        for (position, index) in table.iter().enumerate() {
+            if let Some(index) = *index {
+                positions[index] = position as u32;
+            }
+        }
+        let ranges = ranges(&mut entries, half, |index| positions[index])?;
         if let Some(flip) = self.last_flip {
             // A program that began before the last change may still read what is idle now.
             thread::sleep(GRACE.saturating_sub(flip.elapsed()));
         }
-        let half = 1 - self.active_half();
+        for (range, place) in ranges.into_iter().zip(half * PORT_RANGE_ENTRIES..) {
+            self.ranges
+                .set(place, Value(range), 0)
+                .expect("the array has an element for each range, and is ours to write");
+        }
         for (position, entry) in table.iter().enumerate() {
             let entry = entry.map_or_else(Vip::default, |index| entries[index]);
             self.vips.set(half * VIP_TABLE_ENTRIES + position as u32, entry);

@@ -166,6 +166,22 @@ pub fn icmp(destination: Ipv4Addr, kind: Icmpv4Type, edit: impl FnOnce(&mut Ipv4
     ipv4(IpNumber::ICMP, CLIENT, destination, &whole, edit)
 }
 
+/// Makes the IPv4 header's checksum right again (RFC 1071), as far as the frame has the header.
+pub fn seal(frame: &mut [u8]) {
+    let end = frame.len().min(IP + usize::from(frame[IP] & 0x0f) * 4);
+    if end < L4 {
+        return;
+    }
+    frame[IP + 10..IP + 12].fill(0);
+    let sum: u32 = frame[IP..end]
+        .chunks_exact(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+    frame[IP + 10..IP + 12].copy_from_slice(&checksum.to_be_bytes());
+}
+
 /// An ARP packet for IPv4 over Ethernet (RFC 826).
 #[derive(Clone, Copy, Debug)]
 pub struct Arp {

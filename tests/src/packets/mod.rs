@@ -6,5 +6,6 @@
 //! root, and no network at all.
 
 pub mod frame;
+pub mod frame_v6;
 pub mod outcome;
 pub mod rig;

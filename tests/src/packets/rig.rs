@@ -186,9 +186,17 @@ impl Rig {
     }
 
     /// The entry of a service whose slots are the `slots` from `base` on.
-    pub fn service(&self, address: Ipv4Addr, port: u16, protocol: u8, id: u32, base: u32, slots: u32) -> Vip {
+    pub fn service(
+        &self,
+        address: impl Into<Address>,
+        port: u16,
+        protocol: u8,
+        id: u32,
+        base: u32,
+        slots: u32,
+    ) -> Vip {
         Vip {
-            key: VipKey::service(Address::from(address), port.to_be(), protocol),
+            key: VipKey::service(address.into(), port.to_be(), protocol),
             id,
             flags: self.flags(),
             slot_base: base,
@@ -199,9 +207,9 @@ impl Rig {
     }
 
     /// The entry of a VIP's address.
-    pub fn address(&self, address: Ipv4Addr, lease: u32) -> Vip {
+    pub fn address(&self, address: impl Into<Address>, lease: u32) -> Vip {
         Vip {
-            key: VipKey::address(Address::from(address)),
+            key: VipKey::address(address.into()),
             id: lease,
             flags: self.flags(),
             ..Vip::default()

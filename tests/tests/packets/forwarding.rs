@@ -4,7 +4,9 @@ use anyhow::Result;
 use etherparse::IpNumber;
 use foobar_common::counters::Counter;
 use foobar_common::slot::Slot;
-use foobar_tests::packets::frame::{BROADCAST, CLIENT, Flow, HOST, IP, L4, OWN, PEER, STRANGER, VIP, ipv4};
+use foobar_tests::packets::frame::{
+    BROADCAST, CLIENT, Flow, HOST, IP, L4, OWN, PEER, STRANGER, VIP, ipv4, seal,
+};
 use foobar_tests::packets::rig::{DNS, DNS_SLOT, Rig, WEB, WEB_SLOT, backend_mac};
 
 const FLOW: Flow = Flow::new(40_001, WEB);
@@ -59,10 +61,12 @@ fn ttl_ip_options_and_tos_stay_as_they_are() -> Result<()> {
     for ttl in [0, 1, 255] {
         let mut frame = FLOW.data();
         frame[IP + 8] = ttl;
+        seal(&mut frame);
         rig.send(&frame).forwarded_to(1, &[]);
     }
     let mut marked = FLOW.data();
     marked[IP + 1] = 0xbb;
+    seal(&mut marked);
     rig.send(&marked).forwarded_to(1, &[]);
     for options in [&[0x94, 4, 0, 0][..], &[7, 39, 4], &[1; 40]] {
         let mut padded = options.to_vec();
@@ -77,13 +81,13 @@ fn ttl_ip_options_and_tos_stay_as_they_are() -> Result<()> {
 }
 
 #[test]
-fn checksums_are_the_backends_business() -> Result<()> {
+fn the_transport_checksum_is_the_backends_business_and_the_headers_is_not() -> Result<()> {
     let mut rig = Rig::new()?;
-    for offset in [IP + 10, L4 + 16] {
-        let mut frame = FLOW.data();
-        frame[offset] ^= 0xff;
-        rig.send(&frame).forwarded_to(1, &[]);
-    }
+    let mut frame = FLOW.data();
+    frame[L4 + 16] ^= 0xff;
+    rig.send(&frame).forwarded_to(1, &[]);
+    frame[IP + 10] ^= 0xff;
+    rig.send(&frame).dropped(&[Counter::DropChecksum]);
     Ok(())
 }
 

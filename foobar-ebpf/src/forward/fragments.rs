@@ -1,0 +1,54 @@
+//! Fragments: the first one of a datagram leaves behind where it went, the later ones follow.
+
+use foobar_common::counters::Counter;
+use foobar_common::fragment::{FRAGMENT_LIFETIME, FragmentKey, FragmentNote};
+use foobar_common::slot::{Member, NONE, Slot};
+use foobar_common::target::TARGET_GONE;
+use foobar_common::time::{age, ticks};
+
+use super::count;
+use crate::maps::FRAGMENTS;
+use crate::path::packet::{Packet, Version};
+use crate::steer::{now_ns, target_flags};
+
+#[inline(always)]
+fn key(packet: &Packet) -> FragmentKey {
+    FragmentKey {
+        source: packet.source,
+        destination: packet.destination,
+        identification_be: packet.identification_be,
+        protocol: match packet.version() {
+            Version::V4 => u32::from(packet.protocol),
+            Version::V6 => 0,
+        },
+    }
+}
+
+/// The member that a later fragment's first one went to; [`NONE`] where that is not known or holds no more.
+#[inline(never)]
+pub fn followed(packet: &Packet) -> Member {
+    let Some(note) = FRAGMENTS.get_ptr(key(packet)) else {
+        return NONE;
+    };
+    // SAFETY: a pointer to a live element; another CPU may reuse it for another datagram, and a word of that
+    // costs one fragment, which would have been lost to the eviction as well.
+    let (member, seen) = unsafe { ((*note).slot.current, (*note).seen) };
+    if age(ticks(now_ns()), seen) > FRAGMENT_LIFETIME || target_flags(member) & TARGET_GONE != 0 {
+        return NONE;
+    }
+    count(Counter::FragmentFollowed);
+    member
+}
+
+/// Notes where the first fragment of a datagram goes.
+#[inline(never)]
+pub fn note(packet: &Packet, member: Member, vip_flags: u32) {
+    let note = FragmentNote {
+        slot: Slot::settled(member),
+        vip_flags,
+        seen: ticks(now_ns()),
+    };
+    if FRAGMENTS.insert(key(packet), note, 0).is_ok() {
+        count(Counter::FragmentNoted);
+    }
+}

@@ -1,0 +1,144 @@
+//! A packet of either family, described alike: what comes after its IP headers is the same for both.
+
+use foobar_common::address::Address;
+use foobar_common::counters::Counter;
+
+use crate::packet::{Frame, Payload, Piece, checksum, ipv4, ipv6};
+
+/// The family of a packet.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// IPv4.
+    V4 = 4,
+    /// IPv6.
+    V6 = 6,
+}
+
+/// A packet whose IP headers are sound.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Packet {
+    /// Where it comes from.
+    pub source: Address,
+    /// Where it goes to: a VIP address.
+    pub destination: Address,
+    /// A fragment's identification, as [`foobar_common::fragment::FragmentKey`] has it.
+    pub identification_be: u32,
+    /// Length in bytes of what comes after all IP headers.
+    length: u32,
+    /// The offset of the IP header in the frame.
+    offset: u16,
+    /// The offset of what comes after all IP headers.
+    payload: u16,
+    version: u8,
+    /// The protocol of the payload.
+    pub protocol: u8,
+    piece: u8,
+    plain: u8,
+}
+
+/// All offsets of sound headers are below it: two tags, a header, six extension headers of 2,048 bytes each.
+const OFFSET_MASK: u16 = 0x3fff;
+
+impl Packet {
+    /// The IPv4 packet at `offset` of a frame with `room` bytes, or what is wrong with it.
+    #[inline(always)]
+    pub fn v4(frame: &Frame, ip: ipv4::Header, offset: usize, room: usize) -> Result<Self, Counter> {
+        let (header, total) = ip.lengths()?;
+        if offset + total > room {
+            return Err(Counter::DropTruncated);
+        }
+        if !checksum::is_right(ip.whole_sum(frame, offset, header)?) {
+            return Err(Counter::DropChecksum);
+        }
+        if ip.is_martian() {
+            return Err(Counter::DropMartian);
+        }
+        let piece = ip.piece();
+        Ok(Self {
+            source: Address::from_ipv4_raw(ip.source()),
+            destination: Address::from_ipv4_raw(ip.destination()),
+            identification_be: u32::from(ip.identification_be()),
+            length: (total - header) as u32,
+            offset: offset as u16,
+            payload: (offset + header) as u16,
+            version: Version::V4 as u8,
+            protocol: ip.protocol(),
+            piece: piece as u8,
+            plain: u8::from(header == ipv4::LENGTH && matches!(piece, Piece::Whole)),
+        })
+    }
+
+    /// The IPv6 packet at `offset` of a frame with `room` bytes, or what is wrong with it.
+    #[inline(always)]
+    pub fn v6(frame: &Frame, ip: ipv6::Header, offset: usize, room: usize) -> Result<Self, Counter> {
+        let length = ip.payload_length();
+        if ip.version() != 6 {
+            return Err(Counter::DropMalformed);
+        }
+        if offset + ipv6::LENGTH + length > room {
+            return Err(Counter::DropTruncated);
+        }
+        if ip.is_martian() {
+            return Err(Counter::DropMartian);
+        }
+        let begin = offset + ipv6::LENGTH;
+        let upper = ipv6::upper(frame, ip.next_header(), begin, length)?;
+        Ok(Self {
+            source: ipv6::address(ip.source()),
+            destination: ipv6::address(ip.destination()),
+            identification_be: upper.identification_be,
+            length: upper.payload.length as u32,
+            offset: offset as u16,
+            payload: upper.payload.offset as u16,
+            version: Version::V6 as u8,
+            protocol: upper.protocol,
+            piece: upper.piece as u8,
+            plain: u8::from(upper.payload.offset == begin),
+        })
+    }
+
+    /// The offset of the IP header in the frame.
+    #[inline(always)]
+    pub const fn offset(&self) -> usize {
+        (self.offset & OFFSET_MASK) as usize
+    }
+
+    /// What comes after all IP headers.
+    #[inline(always)]
+    pub const fn payload(&self) -> Payload {
+        Payload {
+            offset: (self.payload & OFFSET_MASK) as usize,
+            length: self.length as usize,
+        }
+    }
+
+    /// The family.
+    #[inline(always)]
+    pub const fn version(&self) -> Version {
+        if self.version == Version::V4 as u8 {
+            Version::V4
+        } else {
+            Version::V6
+        }
+    }
+
+    /// Which piece of its datagram it is.
+    #[inline(always)]
+    pub const fn piece(&self) -> Piece {
+        if self.piece == Piece::Whole as u8 {
+            Piece::Whole
+        } else if self.piece == Piece::First as u8 {
+            Piece::First
+        } else {
+            Piece::Later
+        }
+    }
+
+    /// Whether it is whole and has neither options nor extension headers.
+    #[inline(always)]
+    pub const fn is_plain(&self) -> bool {
+        self.plain != 0
+    }
+}

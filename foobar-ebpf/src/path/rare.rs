@@ -1,0 +1,331 @@
+//! The way of every packet that is not a common one: all questions, in the order in which they are counted.
+//!
+//! It goes in steps, each a function of its own that finds the [`Job`] as the step before left it. The words
+//! that a step reads from there are any words to the verifier, which so has one state to follow from there
+//! on, instead of one for every way in which headers can be combined; and the stack is that of one step.
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
+use foobar_common::address::Address;
+use foobar_common::counters::Counter;
+use foobar_common::settings::Settings;
+use foobar_common::slot::NONE;
+use foobar_common::steering::Segment;
+use foobar_common::vip::{Vip, VipKey};
+
+use super::packet::{Packet, Version};
+use super::{neighbour, own_frame};
+use crate::forward::{answer, count, fragments, l2, reset};
+use crate::maps::JOBS;
+use crate::outcome::{Action, Refusal, conclude, drop};
+use crate::packet::transport::{self, Transport};
+use crate::packet::{Frame, Payload, Piece, arp, ethernet, icmp, ipv4, ipv6, quote};
+use crate::steer::{self, Owner, vips};
+
+/// What is known about the packet on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Job {
+    packet: Packet,
+    /// The host whose flow it is of: of an ICMP error not its sender.
+    client: Address,
+    /// Ports and segment as the client's packets show them.
+    transport: Transport,
+    owner: Owner,
+    /// The place of its address's entry, later of its service's, in the VIP array.
+    vip: u32,
+}
+
+/// What a step returns where another one follows; else the packet's verdict.
+const ON: u32 = 16;
+/// As [`ON`], but the owner is already known.
+const DECIDED: u32 = 17;
+
+/// Decides about a frame, rewrites it accordingly, and gives its verdict.
+///
+/// # Safety
+/// As [`Frame::of_context`].
+#[inline(always)]
+pub unsafe fn balance(context: *mut xdp_md, settings: &Settings) -> u32 {
+    let Some(job) = JOBS.get_ptr_mut(0) else {
+        return drop(context, Counter::DropInternal);
+    };
+    // SAFETY: the caller's. The job is this CPU's element, which no other packet uses before this one's end.
+    unsafe {
+        let mut step = network(context, settings, &mut *job);
+        if step == ON {
+            step = transport(context, settings, &mut *job);
+        }
+        if step == ON {
+            step = steer(settings, &mut *job);
+        }
+        if step == DECIDED {
+            step = finish(context, settings, &*job);
+        }
+        step
+    }
+}
+
+/// Ethernet and IP: is it for a VIP address, ours, and sound?
+///
+/// # Safety
+/// As [`Frame::of_context`].
+#[inline(never)]
+unsafe fn network(context: *mut xdp_md, settings: &Settings, job: &mut Job) -> u32 {
+    // SAFETY: the caller's.
+    match unsafe { sound(context, settings) } {
+        Ok((packet, address)) => {
+            job.packet = packet;
+            job.vip = address;
+            ON
+        }
+        // SAFETY: the caller's.
+        Err(outcome) => unsafe { conclude(context, outcome) },
+    }
+}
+
+/// The packet in a frame and the place of its address's entry.
+///
+/// # Safety
+/// As [`Frame::of_context`].
+#[inline(always)]
+unsafe fn sound(context: *mut xdp_md, settings: &Settings) -> Result<(Packet, u32), Result<Action, Refusal>> {
+    // SAFETY: the caller's.
+    let frame = &unsafe { Frame::of_context(context) };
+    let ethernet = ethernet::Header::of(frame).ok_or(PASS)?;
+    let (ether_type, offset) = ethernet.network(frame).ok_or(PASS)?;
+    let (packet, address) = match ether_type {
+        ethernet::IPV4 => {
+            let ip = ipv4::Header::at(frame, offset).ok_or(PASS)?;
+            let destination = Address::from_ipv4_raw(ip.destination());
+            let address = vips::position(settings, &VipKey::address(destination)).ok_or(PASS)?;
+            own_frame(ethernet, settings).map_err(Err)?;
+            let room = room(context, frame, offset + ip.total());
+            (Packet::v4(frame, ip, offset, room), address)
+        }
+        ethernet::IPV6 => {
+            let ip = ipv6::Header::at(frame, offset).ok_or(PASS)?;
+            if neighbour::is_solicitation(frame, ip, offset) {
+                // SAFETY: the caller's; the frame is not used any more.
+                return Err(unsafe { neighbour::solicitation(context, settings, offset) }.into());
+            }
+            let destination = ip.destination();
+            if ipv6::is_mapped(destination) {
+                return Err(PASS);
+            }
+            let key = VipKey::address(ipv6::address(destination));
+            let address = vips::position(settings, &key).ok_or(PASS)?;
+            own_frame(ethernet, settings).map_err(Err)?;
+            let room = room(context, frame, offset + ipv6::LENGTH + ip.payload_length());
+            (Packet::v6(frame, ip, offset, room), address)
+        }
+        ethernet::ARP => return Err(arp_packet(frame, ethernet, offset, settings)),
+        _ => return Err(PASS),
+    };
+    match packet {
+        Ok(packet) => Ok((packet, address)),
+        Err(reason) => Err(Err(Refusal::Drop(reason))),
+    }
+}
+
+/// The kernel's.
+const PASS: Result<Action, Refusal> = Err(Refusal::Pass);
+
+/// The frame's length in bytes: of one in several buffers it is asked for only if the first one does not
+/// hold the `wanted` bytes.
+#[inline(always)]
+fn room(context: *mut xdp_md, frame: &Frame, wanted: usize) -> usize {
+    if wanted > frame.len() {
+        whole(context)
+    } else {
+        frame.len()
+    }
+}
+
+#[inline(always)]
+fn whole(context: *mut xdp_md) -> usize {
+    // SAFETY: the context is the kernel's.
+    unsafe { bpf_xdp_get_buff_len(context) as usize }
+}
+
+/// Fragments, TCP, UDP and ICMP: which service is it for, or which answer does it get?
+///
+/// # Safety
+/// As [`Frame::of_context`].
+#[inline(never)]
+unsafe fn transport(context: *mut xdp_md, settings: &Settings, job: &mut Job) -> u32 {
+    let Some(address) = vips::at(job.vip) else {
+        return drop(context, Counter::DropInternal);
+    };
+    // SAFETY: the caller's.
+    let frame = &unsafe { Frame::of_context(context) };
+    let packet = &job.packet;
+    let (payload, piece) = (packet.payload(), packet.piece());
+    let is_icmp = match packet.version() {
+        Version::V4 => packet.protocol == ipv4::ICMP,
+        Version::V6 => packet.protocol == ipv6::ICMP,
+    };
+    if is_icmp && !matches!(piece, Piece::Whole) {
+        return drop(context, Counter::DropFragment);
+    }
+    if matches!(piece, Piece::Later) {
+        let member = fragments::followed(packet);
+        if member == NONE {
+            return drop(context, Counter::DropFragment);
+        }
+        job.owner = Owner::of(member);
+        job.transport.segment = Segment::Data;
+        return DECIDED;
+    }
+    let (client, transport, protocol) = match packet.protocol {
+        ipv4::TCP => match transport::tcp(frame, payload, piece) {
+            Ok(transport) => (packet.source, transport, ipv4::TCP),
+            Err(reason) => return drop(context, reason),
+        },
+        ipv4::UDP => match transport::udp(frame, payload, piece) {
+            Ok(transport) => (packet.source, transport, ipv4::UDP),
+            Err(reason) => return drop(context, reason),
+        },
+        _ if is_icmp => {
+            let Some(message) = icmp::Message::of(frame, payload) else {
+                return drop(context, Counter::DropIcmp);
+            };
+            if let Some(answer) = echo(frame, packet, message, address, settings) {
+                // SAFETY: the caller's.
+                return unsafe { conclude(context, answer) };
+            }
+            match error(frame, packet, message) {
+                Some(of) => of,
+                None => return drop(context, Counter::DropIcmp),
+            }
+        }
+        _ => return drop(context, Counter::DropNoService),
+    };
+    job.client = client;
+    job.transport = transport;
+    match vips::service(settings, address, transport.destination_port_be(), protocol) {
+        Some(vip) => {
+            job.vip = vip;
+            ON
+        }
+        None => {
+            job.owner = Owner::NO_SERVICE;
+            DECIDED
+        }
+    }
+}
+
+/// Slots and notes: whose is it?
+#[inline(never)]
+fn steer(settings: &Settings, job: &mut Job) -> u32 {
+    job.owner = match vips::at(job.vip) {
+        Some(vip) => steer::owner(settings, vip, &job.client, job.transport),
+        None => Owner::INTERNAL,
+    };
+    DECIDED
+}
+
+/// Sends the packet to its owner, or refuses it.
+///
+/// # Safety
+/// As [`Frame::of_context`].
+#[inline(never)]
+unsafe fn finish(context: *mut xdp_md, settings: &Settings, job: &Job) -> u32 {
+    // SAFETY: the caller's.
+    let frame = &unsafe { Frame::of_context(context) };
+    let (Some(ethernet), Some(vip)) = (ethernet::Header::of(frame), vips::at(job.vip)) else {
+        return drop(context, Counter::DropInternal);
+    };
+    let outcome = match job.owner.member() {
+        Ok(member) => {
+            if matches!(job.transport.segment, Segment::Error) {
+                count(Counter::IcmpSteered);
+            }
+            if matches!(job.packet.piece(), Piece::First) {
+                fragments::note(&job.packet, member, vip.flags);
+            }
+            l2::forward(ethernet, member, job.transport.segment, whole(context))
+        }
+        Err(Counter::DropInternal) => Err(Refusal::Drop(Counter::DropInternal)),
+        Err(reason) => reset::refuse(frame, &job.packet, settings, vip.flags, reason),
+    };
+    // SAFETY: the caller's.
+    unsafe { conclude(context, outcome) }
+}
+
+/// The answer to an echo request, if the message is one.
+#[inline(always)]
+fn echo(
+    frame: &Frame,
+    packet: &Packet,
+    message: icmp::Message,
+    address: &Vip,
+    settings: &Settings,
+) -> Option<Result<Action, Refusal>> {
+    let types = match packet.version() {
+        Version::V4 => icmp::ECHO_V4,
+        Version::V6 => icmp::ECHO_V6,
+    };
+    if !message.is_echo(types) {
+        return None;
+    }
+    if !steer::owned(address) {
+        return Some(Err(Refusal::Drop(Counter::DropNotOwner)));
+    }
+    let ethernet = ethernet::Header::of(frame)?;
+    let action = match packet.version() {
+        Version::V4 => {
+            let ip = ipv4::Header::at(frame, packet.offset())?;
+            answer::echo_v4(ethernet, ip, message, settings)
+        }
+        Version::V6 => {
+            let ip = ipv6::Header::at(frame, packet.offset())?;
+            answer::echo_v6(ethernet, ip, message, settings)
+        }
+    };
+    Some(Ok(action))
+}
+
+/// The flow that an ICMP error is about, as its client's packets show it: client, ports, protocol.
+#[inline(always)]
+fn error(frame: &Frame, packet: &Packet, message: icmp::Message) -> Option<(Address, Transport, u8)> {
+    let place = Payload {
+        offset: packet.payload().offset + icmp::LENGTH,
+        length: packet.payload().length - icmp::LENGTH,
+    };
+    let quote = match packet.version() {
+        Version::V4 if icmp::is_error_v4(message.kind()) => quote::v4(frame, place)?,
+        Version::V6 if icmp::is_error_v6(message.kind()) => quote::v6(frame, place)?,
+        Version::V4 | Version::V6 => return None,
+    };
+    if quote.source.words() != packet.destination.words() {
+        return None;
+    }
+    let transport = Transport {
+        ports_be: quote.ports_be.rotate_right(16),
+        segment: Segment::Error,
+    };
+    Some((quote.destination, transport, quote.protocol))
+}
+
+#[inline(always)]
+fn arp_packet(
+    frame: &Frame,
+    ethernet: ethernet::Header,
+    offset: usize,
+    settings: &Settings,
+) -> Result<Action, Refusal> {
+    let arp = arp::Arp::request(frame, offset).ok_or(Refusal::Pass)?;
+    let destination = ethernet.destination();
+    if destination != ethernet::BROADCAST && destination != settings.own_mac {
+        return Err(Refusal::Pass);
+    }
+    let target = VipKey::address(Address::from_ipv4_raw(arp.target()));
+    let vip = vips::find(settings, &target).ok_or(Refusal::Pass)?;
+    if !steer::owned(vip) {
+        return Err(Refusal::Drop(Counter::DropNotOwner));
+    }
+    if arp.sender() == arp.target() {
+        return Err(Refusal::Drop(Counter::DropConflict));
+    }
+    Ok(answer::arp(ethernet, arp, settings))
+}
