@@ -34,7 +34,7 @@ impl Table {
         let mac = mac(&world.lb().mac_of("eth0")?)?;
         let plane = world.lb().run(|| {
             let pins = Pins::new(&world.bpffs(), "eth0");
-            let mut plane = DataPlane::open(Some(pins), sizes)?;
+            let mut plane = DataPlane::open(Some(pins), sizes, 0)?;
             let mut random = Random::new(seed, 0);
             plane.set_flow_seed([random.bits(), random.bits()]);
             plane.set_macs(mac, &[]);

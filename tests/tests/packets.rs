@@ -3,6 +3,8 @@
 
 #[path = "packets/answers.rs"]
 mod answers;
+#[path = "packets/features.rs"]
+mod features;
 #[path = "packets/forwarding.rs"]
 mod forwarding;
 #[path = "packets/malformed.rs"]

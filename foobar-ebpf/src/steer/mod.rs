@@ -1,10 +1,12 @@
 //! Which target a flow belongs to: VIP, slot, and for the few slots that are not settled, the flow's note.
 
+pub mod features;
 pub mod notes;
 pub mod vips;
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use foobar_common::address::Address;
+use foobar_common::admission::FEATURE_TRACKING;
 use foobar_common::counters::Counter;
 use foobar_common::flow::flow_hash;
 use foobar_common::settings::Settings;
@@ -63,7 +65,7 @@ fn place(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) -> Opt
 /// a VIP that doesn't note all flows.
 #[inline(always)]
 pub fn settled(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) -> Option<Member> {
-    if vip.flags & VIP_TRACK_ALL != 0 {
+    if features::has(FEATURE_TRACKING) && vip.flags & VIP_TRACK_ALL != 0 {
         return None;
     }
     let hot = place(settings, vip, source, ports_be)?.hot;
@@ -144,8 +146,10 @@ pub fn owner(settings: &Settings, vip: &Vip, source: &Address, transport: Transp
 }
 
 #[inline(always)]
-const fn tracking(vip_flags: u32) -> Tracking {
-    if vip_flags & VIP_TRACK_NONE != 0 {
+fn tracking(vip_flags: u32) -> Tracking {
+    if !features::has(FEATURE_TRACKING) {
+        Tracking::Transitions
+    } else if vip_flags & VIP_TRACK_NONE != 0 {
         Tracking::None
     } else if vip_flags & VIP_TRACK_ALL == 0 {
         Tracking::Transitions

@@ -11,6 +11,7 @@ use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use foobar_common::admission::Features;
 use foobar_common::counters::Counters;
 use foobar_common::note::{FlowKey, MAX_SLOTS, Note, PENDING_WAYS, PendingSet};
 use foobar_common::settings::{MAX_PEERS, Settings, mac_word};
@@ -70,6 +71,9 @@ pub enum Error {
         /// The interface.
         interface: String,
     },
+    /// The program can't be loaded again.
+    #[error("the maps are not pinned: another program could not use them")]
+    Unpinned,
     /// A map can't be used.
     #[error("a map of the data plane can't be used: {0}")]
     Map(#[from] io::Error),
@@ -130,6 +134,8 @@ pub struct Verdict {
 pub struct DataPlane {
     object: Ebpf,
     pins: Option<Pins>,
+    sizes: Sizes,
+    features: Features,
     pub(super) settings: Region<Settings>,
     pub(super) vips: Region<Vip>,
     pub(super) ranges: aya::maps::Array<MapData, Value<PortRange>>,
@@ -147,43 +153,16 @@ pub struct DataPlane {
 }
 
 impl DataPlane {
-    /// Loads the program. Maps that are pinned already are adopted, with the sizes that they have; the others
-    /// are made and, where there are `pins`, pinned. Nothing is attached.
+    /// Loads the program, with these features. Maps that are pinned already are adopted, with the sizes that
+    /// they have; the others are made and, where there are `pins`, pinned. Nothing is attached.
     ///
     /// # Errors
     /// Where the objects are not in the binary, the kernel refuses them, or the pins can't be used.
-    pub fn open(pins: Option<Pins>, sizes: Sizes) -> Result<Self, Error> {
-        let bytes = objects::BALANCER.ok_or(Error::NotBuilt)?;
+    pub fn open(pins: Option<Pins>, sizes: Sizes, features: Features) -> Result<Self, Error> {
         if let Some(pins) = &pins {
             pins.create()?;
         }
-        let slots = sizes
-            .slots
-            .clamp(HOT_LANES, MAX_SLOTS)
-            .next_multiple_of(HOT_LANES);
-        let sets = (sizes.pending_notes.max(1) / PENDING_WAYS as u32)
-            .max(1)
-            .next_power_of_two();
-        let mut loader = EbpfLoader::new();
-        loader
-            .map_max_entries("HOT_SLOTS", slots / HOT_LANES)
-            .map_max_entries("COLD_SLOTS", slots)
-            .map_max_entries("TARGETS", sizes.targets.max(1) + 1)
-            .map_max_entries("TARGET_COUNTERS", sizes.targets.max(1) + 1)
-            .map_max_entries("NOTES", sizes.notes.max(1))
-            .map_max_entries("PENDING_NOTES", sets);
-        if let Some(pins) = &pins {
-            for name in MAPS {
-                loader.map_pin_path(name, pins.map(name));
-            }
-        }
-        let mut object = loader.load(bytes)?;
-        // The program refers to the maps by their file descriptors, most of which are closed below.
-        let program: &mut Xdp = object
-            .program_mut("balancer")
-            .ok_or(Error::Missing("balancer"))?
-            .try_into()?;
-        program.load()?;
+        let mut object = load(pins.as_ref(), sizes, features)?;
         let notes = take(&mut object, "NOTES")?;
         let Map::HashMap(notes_data) = &notes else {
             return Err(Error::Missing("NOTES"));
@@ -214,6 +193,8 @@ impl DataPlane {
             last_flip: None,
             object,
             pins,
+            sizes,
+            features,
         };
         plane
             .settings
@@ -222,7 +203,7 @@ impl DataPlane {
         Ok(plane)
     }
 
-    fn program(&mut self) -> Result<&mut Xdp, Error> {
+    pub(super) fn program(&mut self) -> Result<&mut Xdp, Error> {
         let program: &mut Xdp = self
             .object
             .program_mut("balancer")
@@ -300,6 +281,35 @@ impl DataPlane {
         Ok(())
     }
 
+    /// What the program was loaded with.
+    pub const fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Loads the program again, with these features, upon the same maps. Where the link is pinned, the new
+    /// program takes the old one's place in it: a packet meets the one or the other.
+    ///
+    /// # Errors
+    /// Where the kernel refuses, or the maps are not pinned; the old program stays then.
+    pub fn set_features(&mut self, features: Features) -> Result<(), Error> {
+        if features == self.features {
+            return Ok(());
+        }
+        let pins = self.pins.as_ref().ok_or(Error::Unpinned)?;
+        let (object, link) = (load(Some(pins), self.sizes, features)?, pins.link());
+        let old = std::mem::replace(&mut self.object, object);
+        #[cfg(feature = "bpf-log")]
+        super::log::follow(&mut self.object);
+        if link.exists()
+            && let Err(error) = self.replace(&link)
+        {
+            self.object = old;
+            return Err(error);
+        }
+        self.features = features;
+        Ok(())
+    }
+
     /// Runs the program on a frame (BPF_PROG_TEST_RUN).
     ///
     /// # Errors
@@ -368,6 +378,40 @@ impl DataPlane {
     pub const fn pins(&self) -> Option<&Pins> {
         self.pins.as_ref()
     }
+}
+
+/// Loads the object and its program; both refer to the maps that are pinned, where there are any.
+fn load(pins: Option<&Pins>, sizes: Sizes, features: Features) -> Result<Ebpf, Error> {
+    let bytes = objects::BALANCER.ok_or(Error::NotBuilt)?;
+    let slots = sizes
+        .slots
+        .clamp(HOT_LANES, MAX_SLOTS)
+        .next_multiple_of(HOT_LANES);
+    let sets = (sizes.pending_notes.max(1) / PENDING_WAYS as u32)
+        .max(1)
+        .next_power_of_two();
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("FEATURES", &features, true)
+        .map_max_entries("HOT_SLOTS", slots / HOT_LANES)
+        .map_max_entries("COLD_SLOTS", slots)
+        .map_max_entries("TARGETS", sizes.targets.max(1) + 1)
+        .map_max_entries("TARGET_COUNTERS", sizes.targets.max(1) + 1)
+        .map_max_entries("NOTES", sizes.notes.max(1))
+        .map_max_entries("PENDING_NOTES", sets);
+    if let Some(pins) = pins {
+        for name in MAPS {
+            loader.map_pin_path(name, pins.map(name));
+        }
+    }
+    let mut object = loader.load(bytes)?;
+    // The program refers to the maps by their file descriptors, most of which are closed afterwards.
+    let program: &mut Xdp = object
+        .program_mut("balancer")
+        .ok_or(Error::Missing("balancer"))?
+        .try_into()?;
+    program.load()?;
+    Ok(object)
 }
 
 fn take(object: &mut Ebpf, name: &'static str) -> Result<Map, Error> {

@@ -14,12 +14,14 @@ mod pins;
 mod region;
 mod slots;
 mod targets;
+mod translation;
 mod vips;
 
 pub use checks::CheckProgram;
 pub use load::{Attachment, DataPlane, Error, GRACE, Mode, Sizes, Verdict};
 pub use notes::{NoteEntry, Sweep};
 pub use pins::{Claim, Pins};
+pub use translation::Translation;
 pub use vips::{Services, VipTableFull};
 
 use std::time::Duration;

@@ -25,6 +25,7 @@ impl Steering {
     /// otherwise is in `left_out` afterwards.
     pub(super) fn apply(&mut self, config: &Config, now_ns: u64) -> anyhow::Result<()> {
         self.plane.fits(&keys(config))?;
+        self.gain_features(config)?;
         let wanted: BTreeSet<Service> = config.vips.iter().map(config::Vip::service).collect();
         let (kept, gone): (Vec<Vip>, Vec<Vip>) = std::mem::take(&mut self.vips)
             .into_iter()
@@ -66,6 +67,7 @@ impl Steering {
                 self.retire(&member);
             }
         }
+        self.shed_features();
         Ok(())
     }
 
@@ -281,14 +283,18 @@ fn entry(vip: &Vip) -> Entry {
     Entry {
         key: key(&vip.config),
         id: vip.id,
-        flags: if vip.config.unserved == Unserved::Reset {
-            VIP_RESET
-        } else {
-            0
-        },
+        flags: flags(&vip.config),
         slot_base: vip.base,
         slot_mask: vip.config.slots - 1,
         note_lifetime: note_lifetime(vip.idle_ns()),
         ..Entry::default()
+    }
+}
+
+/// A VIP's `VIP_*` bits.
+pub(super) fn flags(vip: &config::Vip) -> u32 {
+    match vip.unserved {
+        Unserved::Reset => VIP_RESET,
+        Unserved::Drop => 0,
     }
 }

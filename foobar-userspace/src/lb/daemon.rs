@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::steering::Steering;
 use super::view::Context;
-use super::{adopt, preflight};
+use super::{adopt, features, preflight};
 use crate::admin::{self, Request};
 use crate::config::{self, Config};
 use crate::dataplane::{self, Attachment, CheckProgram, Claim, DataPlane, Mode, Pins, Sizes, monotonic_ns};
@@ -85,7 +85,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
     };
     pins.create()?;
     let claim = pins.claim()?;
-    let plane = DataPlane::open(Some(pins.clone()), sizes)?;
+    let plane = DataPlane::open(Some(pins.clone()), sizes, features::of_config(&config))?;
     set_seed(&plane, seed)?;
     plane.set_macs(interface.mac, &config.peer_macs);
     let mut steering = adopt::adopt(plane, interface.index, &config, monotonic_ns());

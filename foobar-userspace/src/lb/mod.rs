@@ -7,6 +7,7 @@ mod adopt;
 mod apply;
 mod daemon;
 mod events;
+mod features;
 mod member;
 mod preflight;
 mod steering;

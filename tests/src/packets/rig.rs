@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use anyhow::{Result, ensure};
 use foobar::dataplane::{DataPlane, NoteEntry, Sizes, Sweep, monotonic_ns};
 use foobar_common::address::Address;
+use foobar_common::admission::{FEATURES_ALL, Features};
 use foobar_common::counters::{Counter, Counters};
 use foobar_common::note::{FlowKey, Note, PendingNote};
 use foobar_common::slot::{Member, Phase, Slot};
@@ -130,6 +131,11 @@ impl Rig {
 
     /// A rig with all slots settled at target 1, and both addresses owned.
     pub fn with(setup: Setup) -> Result<Self> {
+        Self::with_features(setup, FEATURES_ALL)
+    }
+
+    /// As [`Self::with`], of a program that was loaded with these features alone.
+    pub fn with_features(setup: Setup, features: Features) -> Result<Self> {
         ensure!(
             nix::unistd::geteuid().is_root(),
             "the packet tests load the program: run them as root"
@@ -141,7 +147,7 @@ impl Rig {
             pending_notes: setup.pending_notes,
         };
         let mut rig = Self {
-            plane: DataPlane::open(None, sizes)?,
+            plane: DataPlane::open(None, sizes, features)?,
             setup,
         };
         rig.plane.set_macs(OWN, &[PEER]);

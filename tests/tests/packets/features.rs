@@ -1,0 +1,36 @@
+//! The program is loaded with what is asked for, and has nothing of the rest in it.
+
+use anyhow::Result;
+use foobar_common::admission::{FEATURE_TRACKING, FEATURES_ALL};
+use foobar_common::slot::Slot;
+use foobar_common::vip::VIP_TRACK_NONE;
+use foobar_tests::packets::frame::Flow;
+use foobar_tests::packets::rig::{Rig, Setup, WEB, WEB_SLOT};
+
+#[test]
+fn what_is_not_asked_for_is_not_in_the_program() -> Result<()> {
+    let mut all = Rig::with_features(Setup::default(), FEATURES_ALL)?;
+    let mut none = Rig::with_features(Setup::default(), 0)?;
+    let (all, none) = (all.plane.translation()?, none.plane.translation()?);
+    println!(
+        "instructions: {} with all features, {} with none",
+        all.instructions, none.instructions
+    );
+    assert!(none.instructions < all.instructions);
+    assert!(none.maps.is_subset(&all.maps));
+    for map in ["SETTINGS", "VIPS", "HOT_SLOTS", "NOTES"] {
+        assert!(none.maps.contains(map), "{map} is not among {:?}", none.maps);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_program_without_features_steers_all_the_same() -> Result<()> {
+    let mut rig = Rig::with_features(Setup::default(), FEATURES_ALL & !FEATURE_TRACKING)?;
+    rig.set(WEB_SLOT, Slot::settled(3));
+    let mut services = rig.services();
+    services[0].flags |= VIP_TRACK_NONE;
+    rig.plane.set_services(&services)?;
+    rig.send(&Flow::new(40_001, WEB).data()).forwarded_to(3, &[]);
+    Ok(())
+}
