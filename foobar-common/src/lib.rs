@@ -9,6 +9,7 @@
 
 pub mod address;
 pub mod admission;
+pub mod answers;
 pub mod check;
 pub mod counters;
 pub mod flow;

@@ -11,8 +11,7 @@ use aya_ebpf::{macros::xdp, programs::XdpContext};
 use foobar_common::counters::Counter;
 use foobar_common::settings::Settings;
 use foobar_ebpf::maps::SETTINGS;
-use foobar_ebpf::outcome::{conclude, drop};
-use foobar_ebpf::packet::Frame;
+use foobar_ebpf::outcome::drop;
 use foobar_ebpf::path;
 
 /// Steers packets for VIPs; everything else is the kernel's. Frames may be in several buffers: all headers
@@ -22,11 +21,9 @@ pub fn balancer(context: XdpContext) -> u32 {
     let Some(settings) = SETTINGS.get(0) else {
         return drop(context.ctx, Counter::DropInternal);
     };
-    // SAFETY: the kernel gives the frame to this program alone; no helper moves it before the path's end.
-    let frame = unsafe { Frame::of_context(context.ctx) };
-    match path::common(&frame, settings) {
-        // SAFETY: the context is the kernel's, and the frame is done with.
-        Some(outcome) => unsafe { conclude(context.ctx, outcome) },
+    // SAFETY: the kernel gives the frame to this program alone, and no view of it is kept.
+    match unsafe { path::common(context.ctx, settings) } {
+        Some(verdict) => verdict,
         None => rare(context.ctx, settings),
     }
 }

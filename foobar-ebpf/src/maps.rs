@@ -6,6 +6,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use foobar_common::{
+    admission::Bucket,
     counters::Counters,
     fragment::{FragmentKey, FragmentNote},
     note::{FlowKey, Note, PendingSet},
@@ -62,6 +63,10 @@ pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentNote, 16384> = LruHashMap:
 /// The packet that is on the rare way, one a CPU.
 #[btf_map]
 pub static JOBS: PerCpuArray<Job, 1> = PerCpuArray::new();
+
+/// The bucket of this CPU's answers to packets that are too big.
+#[btf_map]
+pub static TOO_BIG_BUCKET: PerCpuArray<Bucket, 1> = PerCpuArray::new();
 
 /// First notes.
 #[btf_map]

@@ -15,5 +15,9 @@ mod notes;
 mod refusals;
 #[path = "packets/slots.rs"]
 mod slots;
+#[path = "packets/too_big.rs"]
+mod too_big;
+#[path = "packets/tunnels.rs"]
+mod tunnels;
 #[path = "packets/vips.rs"]
 mod vips;

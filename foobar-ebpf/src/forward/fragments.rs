@@ -2,7 +2,7 @@
 
 use foobar_common::counters::Counter;
 use foobar_common::fragment::{FRAGMENT_LIFETIME, FragmentKey, FragmentNote};
-use foobar_common::slot::{Member, NONE, Slot};
+use foobar_common::slot::Slot;
 use foobar_common::target::TARGET_GONE;
 use foobar_common::time::{age, ticks};
 
@@ -24,27 +24,25 @@ fn key(packet: &Packet) -> FragmentKey {
     }
 }
 
-/// The member that a later fragment's first one went to; [`NONE`] where that is not known or holds no more.
-#[inline(never)]
-pub fn followed(packet: &Packet) -> Member {
-    let Some(note) = FRAGMENTS.get_ptr(key(packet)) else {
-        return NONE;
-    };
+/// Where the first fragment of a later one's datagram went, if that is known and still holds.
+#[inline(always)]
+pub fn followed(packet: &Packet) -> Option<(Slot, u32)> {
+    let note = FRAGMENTS.get_ptr(key(packet))?;
     // SAFETY: a pointer to a live element; another CPU may reuse it for another datagram, and a word of that
     // costs one fragment, which would have been lost to the eviction as well.
-    let (member, seen) = unsafe { ((*note).slot.current, (*note).seen) };
-    if age(ticks(now_ns()), seen) > FRAGMENT_LIFETIME || target_flags(member) & TARGET_GONE != 0 {
-        return NONE;
+    let (slot, flags, seen) = unsafe { ((*note).slot, (*note).vip_flags, (*note).seen) };
+    if age(ticks(now_ns()), seen) > FRAGMENT_LIFETIME || target_flags(slot.current) & TARGET_GONE != 0 {
+        return None;
     }
     count(Counter::FragmentFollowed);
-    member
+    Some((slot, flags))
 }
 
 /// Notes where the first fragment of a datagram goes.
-#[inline(never)]
-pub fn note(packet: &Packet, member: Member, vip_flags: u32) {
+#[inline(always)]
+pub fn note(packet: &Packet, slot: Slot, vip_flags: u32) {
     let note = FragmentNote {
-        slot: Slot::settled(member),
+        slot,
         vip_flags,
         seen: ticks(now_ns()),
     };

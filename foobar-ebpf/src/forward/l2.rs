@@ -5,50 +5,98 @@ use aya_ebpf::bindings::xdp_action::XDP_DROP;
 use foobar_common::counters::Counter;
 use foobar_common::slot::Member;
 use foobar_common::steering::Segment;
-use foobar_common::target::TARGET_RESOLVED;
+use foobar_common::target::{TARGET_RESOLVED, Target};
 
 use crate::maps::{TARGET_COUNTERS, TARGETS, TX_PORTS};
 use crate::outcome::{Action, Refusal};
 use crate::packet::ethernet;
 use crate::steer::opens;
 
-/// Rewrites the frame of `bytes` bytes for a target, and counts it there.
+/// A target's place in the array, whose fields the daemon writes each as one.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry(*const Target);
+
+/// The target of a member.
 #[inline(always)]
-pub fn forward(
-    ethernet: ethernet::Header,
-    member: Member,
-    segment: Segment,
-    bytes: usize,
-) -> Result<Action, Refusal> {
-    let Some(target) = TARGETS.get_ptr(u32::from(member)) else {
-        return Err(Refusal::Drop(Counter::DropInternal));
-    };
-    // SAFETY: a pointer into an array map. The daemon changes the interface while the target is not resolved.
-    let (flags, ifindex) = unsafe { ((*target).flags, (*target).ifindex) };
-    if flags & TARGET_RESOLVED == 0 {
-        return Err(Refusal::Drop(Counter::DropNoNextHop));
+pub fn target(member: Member) -> Option<Entry> {
+    TARGETS.get_ptr(u32::from(member)).map(Entry)
+}
+
+impl Entry {
+    /// Its `TARGET_*` bits.
+    #[inline(always)]
+    pub fn flags(self) -> u16 {
+        // SAFETY: a pointer into an array map, as `target` made it.
+        unsafe { core::ptr::addr_of!((*self.0).flags).read_volatile() }
     }
-    // First, for it may fail: what is dropped must not be counted as sent.
-    let action = if ifindex == 0 {
-        Action::Transmit
-    } else if TX_PORTS.redirect(ifindex, u64::from(XDP_DROP)).is_ok() {
-        Action::Redirect
-    } else {
-        return Err(Refusal::Drop(Counter::DropRedirect));
-    };
-    // SAFETY: the first 12 bytes of a target are its two MAC addresses, and it is aligned. The daemon writes
-    // the first word as one, so that the destination is never seen half written.
-    let (head, tail) = unsafe { (target.cast::<u64>().read_volatile(), *target.cast::<u32>().add(2)) };
-    ethernet.set_addresses(head, tail);
+
+    /// Its address, which changes only while nothing names it, as [`foobar_common::address::Address::words`].
+    #[inline(always)]
+    pub fn address(self) -> [u64; 2] {
+        // SAFETY: as in `flags`.
+        unsafe { (*self.0).address.words() }
+    }
+
+    /// The longest packet that the way to it takes.
+    #[inline(always)]
+    pub fn mtu(self) -> u16 {
+        // SAFETY: as in `flags`.
+        unsafe { (*self.0).mtu }
+    }
+
+    /// How frames for it leave. To be asked first, for it may fail: what is dropped must not be counted as
+    /// sent.
+    #[inline(always)]
+    pub fn way(self) -> Result<Action, Refusal> {
+        // SAFETY: as in `flags`. The daemon changes the interface while the target is not resolved.
+        let ifindex = unsafe { (*self.0).ifindex };
+        if self.flags() & TARGET_RESOLVED == 0 {
+            Err(Refusal::Drop(Counter::DropNoNextHop))
+        } else if ifindex == 0 {
+            Ok(Action::Transmit)
+        } else if TX_PORTS.redirect(ifindex, u64::from(XDP_DROP)).is_ok() {
+            Ok(Action::Redirect)
+        } else {
+            Err(Refusal::Drop(Counter::DropRedirect))
+        }
+    }
+
+    /// Writes the MAC addresses of the way to it.
+    #[inline(always)]
+    pub fn write_macs(self, ethernet: ethernet::Header) {
+        // SAFETY: the first 12 bytes of a target are its two MAC addresses, and it is aligned. The daemon
+        // writes the first word as one, so that the destination is never seen half written.
+        let (head, tail) = unsafe { (self.0.cast::<u64>().read_volatile(), *self.0.cast::<u32>().add(2)) };
+        ethernet.set_addresses(head, tail);
+    }
+}
+
+/// Counts a frame of `bytes` bytes that was sent to a member; `opened` where it opens a connection.
+#[inline(always)]
+pub fn sent(member: Member, opened: bool, bytes: u64) {
     if let Some(counters) = TARGET_COUNTERS.get_ptr_mut(u32::from(member)) {
         // SAFETY: this CPU's element of a per-CPU array.
         unsafe {
             (*counters).packets += 1;
-            (*counters).bytes += bytes as u64;
-            if opens(segment) {
+            (*counters).bytes += bytes;
+            if opened {
                 (*counters).connections += 1;
             }
         }
     }
+}
+
+/// Rewrites the frame of `bytes` bytes for a member's target, and counts it there.
+#[inline(always)]
+pub fn forward(
+    ethernet: ethernet::Header,
+    target: Entry,
+    member: Member,
+    segment: Segment,
+    bytes: usize,
+) -> Result<Action, Refusal> {
+    let action = target.way()?;
+    target.write_macs(ethernet);
+    sent(member, opens(segment), bytes as u64);
     Ok(action)
 }

@@ -4,6 +4,8 @@ pub mod answer;
 pub mod fragments;
 pub mod l2;
 pub mod reset;
+pub mod too_big;
+pub mod tunnel;
 
 use foobar_common::counters::{Counter, Counters};
 

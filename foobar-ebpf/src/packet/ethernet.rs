@@ -93,6 +93,23 @@ impl Header {
     }
 }
 
+/// Writes what is between a header's addresses and the network layer at `offset`: the VLAN tags, which are
+/// the first of `tags`' 8 bytes, and the EtherType.
+#[inline(always)]
+pub fn write_tags(frame: &Frame, tags: u64, offset: usize, ether_type: u16) -> Option<()> {
+    let place = frame.at::<[u8; MAX_LENGTH]>(0)?;
+    if offset == LENGTH {
+        place.set::<u16, 12>(ether_type);
+    } else if offset == LENGTH + 4 {
+        place.set::<u32, 12>(tags as u32);
+        place.set::<u16, 16>(ether_type);
+    } else {
+        place.set::<u64, 12>(tags);
+        place.set::<u16, 20>(ether_type);
+    }
+    Some(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -148,6 +148,13 @@ impl Header {
             destination,
             source,
         ];
+        self.write(words);
+    }
+
+    /// Writes a whole header without options: its five words as they stand in a packet, with a checksum of 0,
+    /// which is then filled in.
+    #[inline(always)]
+    pub fn write(&self, words: [u32; 5]) {
         let mut sum = 0;
         sum = checksum::add(sum, words[0]);
         sum = checksum::add(sum, words[1]);

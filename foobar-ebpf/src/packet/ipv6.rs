@@ -107,6 +107,14 @@ impl Header {
             .set::<u32, 4>(u32::from_be_bytes([high, low, next_header, hop_limit]).to_be());
     }
 
+    /// Writes traffic class and flow label (RFC 6437), of which the lowest 20 bits count, into a header that
+    /// [`Self::write`] wrote.
+    #[inline(always)]
+    pub fn set_flow(&self, traffic_class: u8, label: u32) {
+        let word = 6 << 28 | (traffic_class as u32) << 20 | label & 0x000f_ffff;
+        self.0.set::<u32, 0>(word.to_be());
+    }
+
     /// Writes both addresses, as [`Address::words`].
     #[inline(always)]
     pub fn set_addresses(&self, source: [u64; 2], destination: [u64; 2]) {

@@ -139,6 +139,12 @@ impl<T: Plain> View<T> {
         unsafe { load((self.start + OFFSET) as *const W) }
     }
 
+    /// The address of its first byte, for a helper that reads all of it.
+    #[inline(always)]
+    pub const fn as_mut_ptr(&self) -> *mut T {
+        self.start as *mut T
+    }
+
     /// Writes the word `W` that begins `OFFSET` bytes into the view.
     #[inline(always)]
     pub fn set<W: Plain, const OFFSET: usize>(&self, word: W) {

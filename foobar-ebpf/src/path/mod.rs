@@ -9,13 +9,14 @@ pub mod neighbour;
 pub mod packet;
 pub mod rare;
 
+use aya_ebpf::bindings::xdp_md;
 use foobar_common::address::Address;
 use foobar_common::counters::Counter;
 use foobar_common::settings::Settings;
 use foobar_common::vip::VipKey;
 
-use crate::forward::l2;
-use crate::outcome::{Action, Refusal};
+use crate::forward::{l2, tunnel};
+use crate::outcome::{Refusal, conclude};
 use crate::packet::transport::{self, Transport};
 use crate::packet::{Frame, Payload, Piece, checksum, ethernet, ipv4, ipv6};
 use crate::steer::{self, vips};
@@ -28,15 +29,22 @@ struct Plain {
     transport: Transport,
 }
 
-/// Forwards a frame if nothing about it is unusual; `None`, and the frame as it was, where something is.
+/// Forwards a frame if nothing about it is unusual, and gives its verdict; `None`, and the frame as it was,
+/// where something is.
+///
+/// # Safety
+/// As [`Frame::of_context`]; frames made before are not used afterwards.
 #[inline(always)]
-pub fn common(frame: &Frame, settings: &Settings) -> Option<Result<Action, Refusal>> {
+pub unsafe fn common(context: *mut xdp_md, settings: &Settings) -> Option<u32> {
+    // SAFETY: the caller's.
+    let frame = &unsafe { Frame::of_context(context) };
     let ethernet = ethernet::Header::of(frame)?;
     let plain = match ethernet.ether_type() {
         ethernet::IPV4 => plain_v4(frame)?,
         ethernet::IPV6 => plain_v6(frame)?,
         _ => return None,
     };
+    let Transport { ports_be, segment } = plain.transport;
     let key = VipKey::service(
         plain.destination,
         plain.transport.destination_port_be(),
@@ -44,13 +52,23 @@ pub fn common(frame: &Frame, settings: &Settings) -> Option<Result<Action, Refus
     );
     let vip = vips::find(settings, &key)?;
     own_frame(ethernet, settings).ok()?;
-    let member = steer::settled(settings, vip, plain.source.words(), plain.transport.ports_be)?;
-    Some(l2::forward(
-        ethernet,
-        member,
-        plain.transport.segment,
-        frame.len(),
-    ))
+    let place = steer::place(settings, vip, plain.source.words(), ports_be)?;
+    let slot = steer::plain(vip, place)?;
+    let target = l2::target(slot.current)?;
+    if tunnel::leads_to(target) {
+        let load = tunnel::Load {
+            hash: place.hash,
+            slot,
+            offset: ethernet::LENGTH,
+            segment,
+            flags: vip.flags,
+        };
+        // SAFETY: the caller's; the frame is not used any more.
+        return Some(unsafe { tunnel::forward(context, settings, load) });
+    }
+    let outcome = l2::forward(ethernet, target, slot.current, segment, frame.len());
+    // SAFETY: the caller's; the frame is not used any more.
+    Some(unsafe { conclude(context, outcome) })
 }
 
 #[inline(always)]

@@ -7,20 +7,22 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use foobar_common::address::Address;
+use foobar_common::admission::FEATURE_TUNNELS;
 use foobar_common::counters::Counter;
+use foobar_common::flow::flow_hash;
 use foobar_common::settings::Settings;
-use foobar_common::slot::NONE;
+use foobar_common::slot::Slot;
 use foobar_common::steering::Segment;
 use foobar_common::vip::{Vip, VipKey};
 
 use super::packet::{Packet, Version};
 use super::{neighbour, own_frame};
-use crate::forward::{answer, count, fragments, l2, reset};
+use crate::forward::{answer, count, fragments, l2, reset, tunnel};
 use crate::maps::JOBS;
 use crate::outcome::{Action, Refusal, conclude, drop};
 use crate::packet::transport::{self, Transport};
 use crate::packet::{Frame, Payload, Piece, arp, ethernet, icmp, ipv4, ipv6, quote};
-use crate::steer::{self, Owner, vips};
+use crate::steer::{self, Owner, features, vips};
 
 /// What is known about the packet on its way.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +33,12 @@ pub struct Job {
     /// Ports and segment as the client's packets show them.
     transport: Transport,
     owner: Owner,
+    /// The `VIP_*` bits of its service, or of its address where it has none.
+    flags: u32,
+    /// The flow's hash.
+    hash: u64,
+    /// Where it goes: the owner is `current`.
+    slot: Slot,
     /// The place of its address's entry, later of its service's, in the VIP array.
     vip: u32,
 }
@@ -39,6 +47,8 @@ pub struct Job {
 const ON: u32 = 16;
 /// As [`ON`], but the owner is already known.
 const DECIDED: u32 = 17;
+/// The way to the owner is a tunnel.
+const TUNNELLED: u32 = 18;
 
 /// Decides about a frame, rewrites it accordingly, and gives its verdict.
 ///
@@ -60,6 +70,17 @@ pub unsafe fn balance(context: *mut xdp_md, settings: &Settings) -> u32 {
         }
         if step == DECIDED {
             step = finish(context, settings, &*job);
+        }
+        if features::has(FEATURE_TUNNELS) && step == TUNNELLED {
+            let job = &*job;
+            let load = tunnel::Load {
+                hash: job.hash,
+                slot: job.slot,
+                offset: job.packet.offset(),
+                segment: job.transport.segment,
+                flags: job.flags,
+            };
+            step = tunnel::forward(context, settings, load);
         }
         step
     }
@@ -168,11 +189,15 @@ unsafe fn transport(context: *mut xdp_md, settings: &Settings, job: &mut Job) ->
         return drop(context, Counter::DropFragment);
     }
     if matches!(piece, Piece::Later) {
-        let member = fragments::followed(packet);
-        if member == NONE {
+        let Some((slot, flags)) = fragments::followed(packet) else {
             return drop(context, Counter::DropFragment);
-        }
-        job.owner = Owner::of(member);
+        };
+        (job.owner, job.slot, job.flags) = (Owner::of(slot.current), slot, flags);
+        job.hash = flow_hash(
+            settings.flow_seed,
+            packet.source.words(),
+            packet.identification_be,
+        );
         job.transport.segment = Segment::Data;
         return DECIDED;
     }
@@ -208,7 +233,7 @@ unsafe fn transport(context: *mut xdp_md, settings: &Settings, job: &mut Job) ->
             ON
         }
         None => {
-            job.owner = Owner::NO_SERVICE;
+            (job.owner, job.flags) = (Owner::NO_SERVICE, address.flags);
             DECIDED
         }
     }
@@ -217,10 +242,15 @@ unsafe fn transport(context: *mut xdp_md, settings: &Settings, job: &mut Job) ->
 /// Slots and notes: whose is it?
 #[inline(never)]
 fn steer(settings: &Settings, job: &mut Job) -> u32 {
-    job.owner = match vips::at(job.vip) {
-        Some(vip) => steer::owner(settings, vip, &job.client, job.transport),
-        None => Owner::INTERNAL,
-    };
+    job.owner = Owner::INTERNAL;
+    if let Some(vip) = vips::at(job.vip) {
+        job.flags = vip.flags;
+        let (source, transport) = (&job.client, job.transport);
+        if let Some(place) = steer::place(settings, vip, source.words(), transport.ports_be) {
+            job.hash = place.hash;
+            (job.owner, job.slot) = steer::owner(settings, vip, place, source, transport);
+        }
+    }
     DECIDED
 }
 
@@ -232,21 +262,28 @@ fn steer(settings: &Settings, job: &mut Job) -> u32 {
 unsafe fn finish(context: *mut xdp_md, settings: &Settings, job: &Job) -> u32 {
     // SAFETY: the caller's.
     let frame = &unsafe { Frame::of_context(context) };
-    let (Some(ethernet), Some(vip)) = (ethernet::Header::of(frame), vips::at(job.vip)) else {
+    let Some(ethernet) = ethernet::Header::of(frame) else {
         return drop(context, Counter::DropInternal);
     };
+    let segment = job.transport.segment;
     let outcome = match job.owner.member() {
         Ok(member) => {
-            if matches!(job.transport.segment, Segment::Error) {
+            if matches!(segment, Segment::Error) {
                 count(Counter::IcmpSteered);
             }
             if matches!(job.packet.piece(), Piece::First) {
-                fragments::note(&job.packet, member, vip.flags);
+                fragments::note(&job.packet, job.slot, job.flags);
             }
-            l2::forward(ethernet, member, job.transport.segment, whole(context))
+            let Some(target) = l2::target(member) else {
+                return drop(context, Counter::DropInternal);
+            };
+            if tunnel::leads_to(target) {
+                return TUNNELLED;
+            }
+            l2::forward(ethernet, target, member, segment, whole(context))
         }
         Err(Counter::DropInternal) => Err(Refusal::Drop(Counter::DropInternal)),
-        Err(reason) => reset::refuse(frame, &job.packet, settings, vip.flags, reason),
+        Err(reason) => reset::refuse(frame, &job.packet, settings, job.flags, reason),
     };
     // SAFETY: the caller's.
     unsafe { conclude(context, outcome) }

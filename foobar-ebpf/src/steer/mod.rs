@@ -13,7 +13,7 @@ use foobar_common::settings::Settings;
 use foobar_common::slot::{HOT_LANES, Member, NONE, Phase, Slot, UNSETTLED};
 use foobar_common::steering::{Segment, Tracking, decide};
 use foobar_common::target::{TARGET_DOWN, TARGET_GONE};
-use foobar_common::vip::{VIP_SOURCE_HASH, VIP_STRICT, VIP_TRACK_ALL, VIP_TRACK_NONE, Vip};
+use foobar_common::vip::{VIP_CANDIDATES, VIP_SOURCE_HASH, VIP_STRICT, VIP_TRACK_ALL, VIP_TRACK_NONE, Vip};
 
 use crate::forward::count;
 use crate::maps::{COLD_SLOTS, HOT_SLOTS, LEASES, TARGETS};
@@ -39,14 +39,17 @@ pub fn owned(vip: &Vip) -> bool {
 }
 
 /// Where a flow's slot is.
-struct Place {
-    hash: u64,
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The flow's hash.
+    pub hash: u64,
     index: u32,
     hot: u16,
 }
 
+/// The slot of a flow of a VIP, by its source and the four bytes of its ports.
 #[inline(always)]
-fn place(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) -> Option<Place> {
+pub fn place(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) -> Option<Place> {
     let ports_be = if vip.flags & VIP_SOURCE_HASH == 0 {
         ports_be
     } else {
@@ -61,15 +64,34 @@ fn place(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) -> Opt
     Some(Place { hash, index, hot })
 }
 
-/// The member that a packet goes to where nothing but its slot decides: a settled slot that has a member, of
-/// a VIP that doesn't note all flows.
+/// The slot whose `current` a packet goes to where nothing but the slot decides: one that is settled and has a
+/// member, of a VIP that doesn't note all flows; or one that is kept with its candidates.
 #[inline(always)]
-pub fn settled(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) -> Option<Member> {
-    if features::has(FEATURE_TRACKING) && vip.flags & VIP_TRACK_ALL != 0 {
+pub fn plain(vip: &Vip, place: Place) -> Option<Slot> {
+    let (all, candidates) = if features::has(FEATURE_TRACKING) {
+        (vip.flags & VIP_TRACK_ALL != 0, vip.flags & VIP_CANDIDATES != 0)
+    } else {
+        (false, false)
+    };
+    if place.hot & UNSETTLED == 0 {
+        return (!all && place.hot != NONE).then_some(Slot::settled(place.hot));
+    }
+    if !candidates {
         return None;
     }
-    let hot = place(settings, vip, source, ports_be)?.hot;
-    (hot & UNSETTLED == 0 && hot != NONE).then_some(hot)
+    let slot = cold(place.index)?;
+    if !matches!(slot.phase(), Phase::Kept) || slot.current == NONE {
+        return None;
+    }
+    count(Counter::SlotKept);
+    Some(slot)
+}
+
+#[inline(always)]
+fn cold(index: u32) -> Option<Slot> {
+    let cold = COLD_SLOTS.get_ptr(index)?;
+    // SAFETY: a pointer into an array map; the daemon writes the slot's word as one.
+    Some(Slot::from_word(unsafe { cold.cast::<u64>().read_volatile() }))
 }
 
 /// Who gets a packet, in one word, so that it is returned in a register whose every bit is written.
@@ -107,23 +129,25 @@ impl Owner {
     }
 }
 
-/// Who gets any packet of a VIP.
+/// Who gets any packet of a VIP; and its slot, as far as that has candidates.
 #[inline(always)]
-pub fn owner(settings: &Settings, vip: &Vip, source: &Address, transport: Transport) -> Owner {
-    let Some(place) = place(settings, vip, source.words(), transport.ports_be) else {
-        return Owner::INTERNAL;
-    };
+pub fn owner(
+    settings: &Settings,
+    vip: &Vip,
+    place: Place,
+    source: &Address,
+    transport: Transport,
+) -> (Owner, Slot) {
     let tracking = tracking(vip.flags);
     if place.hot & UNSETTLED == 0 && !matches!(tracking, Tracking::All | Tracking::AllStrict) {
-        return Owner::of(place.hot);
+        return (Owner::of(place.hot), Slot::settled(place.hot));
     }
-    let Some(cold) = COLD_SLOTS.get_ptr(place.index) else {
-        return Owner::INTERNAL;
+    let Some(slot) = cold(place.index) else {
+        return (Owner::INTERNAL, Slot::settled(NONE));
     };
-    // SAFETY: a pointer into an array map; the daemon writes the slot's word as one.
-    let slot = Slot::from_word(unsafe { cold.cast::<u64>().read_volatile() });
+    let alone = (Owner::of(slot.current), Slot::settled(slot.current));
     match slot.phase() {
-        Phase::Settled if matches!(tracking, Tracking::Transitions) => return Owner::of(slot.current),
+        Phase::Settled if matches!(tracking, Tracking::Transitions) => return alone,
         Phase::Settled => (),
         Phase::Open => count(Counter::SlotOpen),
         Phase::Moving => count(Counter::SlotMoving),
@@ -131,7 +155,11 @@ pub fn owner(settings: &Settings, vip: &Vip, source: &Address, transport: Transp
         Phase::Kept => count(Counter::SlotKept),
     }
     if matches!(tracking, Tracking::None) {
-        return Owner::of(slot.current);
+        return if vip.flags & VIP_CANDIDATES == 0 {
+            alone
+        } else {
+            (Owner::of(slot.current), slot)
+        };
     }
     let flow = Flow::new(settings, vip, place.index, place.hash, *source, transport);
     let note = flow.find();
@@ -139,10 +167,13 @@ pub fn owner(settings: &Settings, vip: &Vip, source: &Address, transport: Transp
         target_flags(member) & (TARGET_DOWN | TARGET_GONE) != 0
     });
     flow.record(&note, decision);
-    if decision.member == NONE && slot.current != NONE && matches!(tracking, Tracking::AllStrict) {
-        return Owner::UNKNOWN;
-    }
-    Owner::of(decision.member)
+    let owner = if decision.member == NONE && slot.current != NONE && matches!(tracking, Tracking::AllStrict)
+    {
+        Owner::UNKNOWN
+    } else {
+        Owner::of(decision.member)
+    };
+    (owner, Slot::settled(decision.member))
 }
 
 #[inline(always)]

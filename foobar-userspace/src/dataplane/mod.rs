@@ -15,6 +15,7 @@ mod region;
 mod slots;
 mod targets;
 mod translation;
+mod tunnels;
 mod vips;
 
 pub use checks::CheckProgram;
@@ -22,6 +23,7 @@ pub use load::{Attachment, DataPlane, Error, GRACE, Mode, Sizes, Verdict};
 pub use notes::{NoteEntry, Sweep};
 pub use pins::{Claim, Pins};
 pub use translation::Translation;
+pub use tunnels::OuterSource;
 pub use vips::{Services, VipTableFull};
 
 use std::time::Duration;

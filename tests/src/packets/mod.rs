@@ -9,3 +9,4 @@ pub mod frame;
 pub mod frame_v6;
 pub mod outcome;
 pub mod rig;
+pub mod tunnel;

@@ -18,6 +18,8 @@ fn what_is_not_asked_for_is_not_in_the_program() -> Result<()> {
     );
     assert!(none.instructions < all.instructions);
     assert!(none.maps.is_subset(&all.maps));
+    let tunnels = "TOO_BIG_BUCKET";
+    assert!(all.maps.contains(tunnels) && !none.maps.contains(tunnels));
     for map in ["SETTINGS", "VIPS", "HOT_SLOTS", "NOTES"] {
         assert!(none.maps.contains(map), "{map} is not among {:?}", none.maps);
     }
