@@ -1,5 +1,5 @@
 //! The answer to a packet that does not fit into the tunnel's path: fragmentation needed (RFC 1191 section 4)
-//! or packet too big (RFC 4443 section 3.2), in the name of the VIP. It quotes [`QUOTED`] bytes.
+//! or packet too big (RFC 4443 section 3.2), in the name of the VIP. It quotes 512 bytes.
 //!
 //! IPv4 packets that may be fragmented get it too: their sender then makes them smaller itself.
 

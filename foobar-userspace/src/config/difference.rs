@@ -19,6 +19,8 @@ pub struct Difference {
     pub changed: Vec<VipChange>,
     /// Whether the peers' MACs are others; order does not count.
     pub peer_macs: bool,
+    /// Whether outer headers are made with something else.
+    pub tunnel: bool,
     /// Changes that need a restart with new maps, and are not made at run time.
     pub fixed: Vec<FixedChange>,
 }
@@ -74,6 +76,10 @@ pub enum Field {
     DrainTimeout,
     /// `unserved`
     Unserved,
+    /// `forward`
+    Forward,
+    /// `second_chance`
+    SecondChance,
     /// `check`
     Check,
 }
@@ -108,6 +114,7 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
             .cloned()
             .collect(),
         peer_macs: sorted(&old.peer_macs) != sorted(&new.peer_macs),
+        tunnel: old.tunnel != new.tunnel,
         changed: Vec::new(),
         fixed: fixed_settings(old, new),
     };
@@ -140,6 +147,7 @@ pub fn keep_fixed(old: &Config, new: &Config) -> Config {
     Config {
         vips,
         peer_macs: new.peer_macs.clone(),
+        tunnel: new.tunnel.clone(),
         ..old.clone()
     }
 }
@@ -197,6 +205,8 @@ fn vip_change(old: &Vip, new: &Vip) -> Option<VipChange> {
         (old.idle_timeout != new.idle_timeout, Field::IdleTimeout),
         (old.drain_timeout != new.drain_timeout, Field::DrainTimeout),
         (old.unserved != new.unserved, Field::Unserved),
+        (old.forward != new.forward, Field::Forward),
+        (old.second_chance != new.second_chance, Field::SecondChance),
         (old.check != new.check, Field::Check),
     ]
     .into_iter()

@@ -12,11 +12,12 @@ mod report;
 mod service;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 mod validate;
 mod walk;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -43,8 +44,32 @@ pub struct Config {
     pub peer_macs: Vec<[u8; 6]>,
     /// Sizes of the maps.
     pub limits: Limits,
+    /// What outer headers are made with.
+    pub tunnel: Tunnel,
     /// The services, in the file's order.
     pub vips: Vec<Vip>,
+}
+
+/// What outer headers are made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Where IPv4 ones come from.
+    pub source_v4: Option<Source<Ipv4Addr>>,
+    /// Where IPv6 ones come from.
+    pub source_v6: Option<Source<Ipv6Addr>>,
+    /// The destination port of GUE.
+    pub gue_port: u16,
+    /// The longest packet that the way to the backends takes, outer headers included, in bytes.
+    pub mtu: u16,
+}
+
+/// An outer source address; the bits behind the prefix vary by flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source<A> {
+    /// The address.
+    pub address: A,
+    /// How many of its bits stay the same for every flow.
+    pub prefix_length: u8,
 }
 
 /// Sizes of the maps in entries, fixed when the programs are loaded.
@@ -83,6 +108,11 @@ pub struct Vip {
     pub drain_timeout: Option<Duration>,
     /// What happens to packets that no backend can take.
     pub unserved: Unserved,
+    /// How packets get to the backends.
+    pub forward: Forward,
+    /// Whether packets carry the slot's earlier owners, so that agents on the backends pass on what is theirs;
+    /// nothing is noted then.
+    pub second_chance: bool,
     /// How its backends are judged; `None`: they are taken to be up.
     pub check: Option<Check>,
     /// Its backends, in the file's order; addresses are unique.
@@ -162,6 +192,28 @@ pub enum Unserved {
     Reset,
 }
 
+/// How packets get to a VIP's backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Forward {
+    /// By their MAC addresses, on the balancer's own segment.
+    L2,
+    /// Inside of another IP header.
+    Ipip,
+    /// Inside of Generic UDP Encapsulation.
+    Gue,
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::L2 => "l2",
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
+        })
+    }
+}
+
 /// How a VIP's backends are judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
@@ -232,7 +284,7 @@ impl Default for Timing {
 /// A server behind a VIP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backend {
-    /// Its own address, of the VIP's family.
+    /// Its own address; without a tunnel of the VIP's family.
     pub address: IpAddr,
     /// Its share of the VIP's slots relative to the others', 0 to 256; 0: drained by configuration.
     pub weight: u16,

@@ -10,15 +10,16 @@ use toml::de::DeTable;
 use super::report::{Problems, Report};
 use super::service::{Draft, VIP_KEYS};
 use super::walk::Section;
-use super::{Config, Limits, validate};
+use super::{Config, Limits, tunnel, validate};
 
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "interface",
     "pin_dir",
     "admin_socket",
     "seed_file",
     "peer_macs",
     "limits",
+    "tunnel",
     "vip",
 ];
 const LIMIT_KEYS: [&str; 4] = ["slots", "targets", "notes", "pending_notes"];
@@ -91,6 +92,7 @@ fn read(root: &DeTable<'_>, problems: &mut Problems<'_>) -> Option<Config> {
     let seed_file = path(&root, "seed_file", problems);
     let peer_macs = peer_macs(&root, problems);
     let limits = limits(&root, problems);
+    let tunnel = tunnel::read(&root, problems);
 
     let sections = root.tables("vip", "[[vip]]", &VIP_KEYS, problems);
     let many = sections.len() > super::service::MANY_VIPS;
@@ -100,6 +102,7 @@ fn read(root: &DeTable<'_>, problems: &mut Problems<'_>) -> Option<Config> {
         .collect();
     validate::between_vips(&drafts, problems);
     validate::sums(&drafts, &limits, problems);
+    tunnel::sources(&drafts, &tunnel, problems);
 
     Some(Config {
         interface: (*interface?.get_ref()).to_owned(),
@@ -108,6 +111,7 @@ fn read(root: &DeTable<'_>, problems: &mut Problems<'_>) -> Option<Config> {
         seed_file,
         peer_macs,
         limits,
+        tunnel,
         vips: drafts.into_iter().map(Draft::finish).collect::<Option<_>>()?,
     })
 }

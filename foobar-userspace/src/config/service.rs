@@ -10,9 +10,9 @@ use toml::Spanned;
 use super::check;
 use super::report::Problems;
 use super::walk::Section;
-use super::{Backend, Check, Protocol, Service, TableKind, Unserved, Vip};
+use super::{Backend, Check, Forward, Protocol, Service, TableKind, Unserved, Vip};
 
-pub(super) const VIP_KEYS: [&str; 12] = [
+pub(super) const VIP_KEYS: [&str; 14] = [
     "name",
     "address",
     "port",
@@ -23,6 +23,8 @@ pub(super) const VIP_KEYS: [&str; 12] = [
     "idle_timeout",
     "drain_timeout",
     "unserved",
+    "forward",
+    "second_chance",
     "check",
     "backend",
 ];
@@ -54,6 +56,9 @@ pub(super) struct Draft<'t> {
     /// Likewise.
     pub(super) slots: Spanned<u32>,
     pub(super) backends: Vec<Spanned<Backend>>,
+    /// Its place is the key's, or the header's where it is left at the default.
+    pub(super) forward: Spanned<Forward>,
+    second_chance: bool,
     table: TableKind,
     idle_timeout: Duration,
     drain_timeout: Option<Duration>,
@@ -91,6 +96,14 @@ impl<'t> Draft<'t> {
             ("maglev", TableKind::Maglev),
             ("rendezvous", TableKind::Rendezvous),
         ];
+        let forward = forward(section, problems);
+        let backends = backends(
+            section,
+            address.as_ref(),
+            port.as_ref(),
+            *forward.get_ref(),
+            problems,
+        );
         let answers = [("drop", Unserved::Drop), ("reset", Unserved::Reset)];
         Self {
             protocol,
@@ -98,7 +111,9 @@ impl<'t> Draft<'t> {
                 .boolean("owned", problems)
                 .unwrap_or_else(|| Spanned::new(header.clone(), true)),
             slots: slots(section, many, problems),
-            backends: backends(section, address.as_ref(), port.as_ref(), problems),
+            second_chance: second_chance(section, *forward.get_ref(), &backends, problems),
+            forward,
+            backends,
             table: section
                 .word("table", &tables, problems)
                 .unwrap_or(TableKind::Maglev),
@@ -139,10 +154,53 @@ impl<'t> Draft<'t> {
             idle_timeout: self.idle_timeout,
             drain_timeout: self.drain_timeout,
             unserved: self.unserved,
+            forward: self.forward.into_inner(),
+            second_chance: self.second_chance,
             check: self.check,
             backends: self.backends.into_iter().map(Spanned::into_inner).collect(),
         })
     }
+}
+
+fn forward(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Spanned<Forward> {
+    let ways = [
+        ("l2", Forward::L2),
+        ("ipip", Forward::Ipip),
+        ("gue", Forward::Gue),
+    ];
+    let place = section.key("forward").unwrap_or_else(|| section.span.clone());
+    let way = section.word("forward", &ways, problems).unwrap_or(Forward::L2);
+    Spanned::new(place, way)
+}
+
+fn second_chance(
+    section: &Section<'_, '_>,
+    forward: Forward,
+    backends: &[Spanned<Backend>],
+    problems: &mut Problems<'_>,
+) -> bool {
+    let Some(wanted) = section.boolean("second_chance", problems) else {
+        return false;
+    };
+    if *wanted.get_ref() && forward != Forward::Gue {
+        problems.add(
+            wanted.span(),
+            "second_chance needs forward = \"gue\"",
+            "the packet carries its candidates in GUE's header, for `foobar agent` on the backends",
+        );
+    }
+    let is_v4 = |backend: &Spanned<Backend>| backend.get_ref().address.is_ipv4();
+    if *wanted.get_ref()
+        && let Some(first) = backends.first()
+        && let Some(other) = backends.iter().find(|backend| is_v4(backend) != is_v4(first))
+    {
+        problems.add(
+            other.span(),
+            "with second_chance all backends of a VIP are of one family",
+            "a packet is passed on as it came, and can't change its outer header's family",
+        );
+    }
+    wanted.into_inner()
 }
 
 fn check_name(name: &Spanned<&str>, problems: &mut Problems<'_>) {
@@ -228,6 +286,7 @@ fn backends(
     section: &Section<'_, '_>,
     vip: Option<&Spanned<IpAddr>>,
     vip_port: Option<&Spanned<u16>>,
+    forward: Forward,
     problems: &mut Problems<'_>,
 ) -> Vec<Spanned<Backend>> {
     let mut backends: Vec<Spanned<Backend>> = Vec::new();
@@ -253,7 +312,7 @@ fn backends(
         let Some(address) = address(&section, problems) else {
             continue;
         };
-        backend_address(&address, vip, problems);
+        backend_address(&address, vip, forward, problems);
         let (ip, span) = (*address.get_ref(), address.span());
         if let Some(first) = backends.iter().find(|other| other.get_ref().address == ip) {
             let line = problems.line(&first.span());
@@ -269,7 +328,12 @@ fn backends(
     backends
 }
 
-fn backend_address(address: &Spanned<IpAddr>, vip: Option<&Spanned<IpAddr>>, problems: &mut Problems<'_>) {
+fn backend_address(
+    address: &Spanned<IpAddr>,
+    vip: Option<&Spanned<IpAddr>>,
+    forward: Forward,
+    problems: &mut Problems<'_>,
+) {
     let ip = *address.get_ref();
     let family = |ip: IpAddr| if ip.is_ipv4() { "IPv4" } else { "IPv6" };
     if let Some(kind) = not_a_host(ip) {
@@ -278,7 +342,7 @@ fn backend_address(address: &Spanned<IpAddr>, vip: Option<&Spanned<IpAddr>>, pro
             format!("{ip} cannot be a backend: it is {kind}"),
             "use the server's own address",
         );
-    } else if let Some(vip) = vip
+    } else if let (Some(vip), Forward::L2) = (vip, forward)
         && vip.get_ref().is_ipv4() != ip.is_ipv4()
     {
         let (own, expected) = (family(ip), family(*vip.get_ref()));
@@ -289,7 +353,7 @@ fn backend_address(address: &Spanned<IpAddr>, vip: Option<&Spanned<IpAddr>>, pro
         problems.add(
             address.span(),
             message,
-            format!("use the server's {expected} address"),
+            format!("use the server's {expected} address, or a tunnel: forward = \"ipip\" or \"gue\""),
         );
     }
 }

@@ -1,7 +1,5 @@
 //! The tc egress program that leads health checks to their targets.
 
-use std::path::Path;
-
 use aya::programs::SchedClassifier;
 use aya::programs::tc::{self, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
@@ -22,9 +20,10 @@ impl CheckProgram {
     /// As [`super::DataPlane::open`].
     pub fn attach(pins: &Pins, interface: &str) -> Result<Self, Error> {
         let object = objects::CHECK.ok_or(Error::NotBuilt)?;
-        let targets = pins.map("TARGETS");
         let mut loader = EbpfLoader::new();
-        loader.map_pin_path("TARGETS", targets.as_path() as &Path);
+        for map in ["SETTINGS", "TARGETS"] {
+            loader.map_pin_path(map, pins.map(map));
+        }
         let mut object = loader.load(object)?;
         // Where tcx is not there (before 6.6) the program needs a clsact qdisc; there already is fine.
         drop(tc::qdisc_add_clsact(interface));

@@ -66,6 +66,13 @@ impl DataPlane {
         flags.store(old.flags | TARGET_RESOLVED, Ordering::Release);
     }
 
+    /// Sets the longest packet that the way through a target's tunnel takes, outer headers included.
+    pub fn set_target_mtu(&self, member: Member, mtu: u16) {
+        self.targets
+            .u16(u32::from(member), offset_of!(Target, mtu))
+            .store(mtu, Ordering::Release);
+    }
+
     /// Says that a target's next hop is not known: packets for it are dropped and counted.
     pub fn clear_next_hop(&self, member: Member) {
         let flags = self.targets.u16(u32::from(member), offset_of!(Target, flags));

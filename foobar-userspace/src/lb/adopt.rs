@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use foobar_common::slot::{ColdSlot, Member as Id, NONE};
 use foobar_common::target::{
-    TARGET_DOWN, TARGET_DRAINED, TARGET_GONE, TARGET_JUDGED, TARGET_REMOVED, TARGET_RESOLVED, TARGET_USED,
-    Target,
+    TARGET_DOWN, TARGET_DRAINED, TARGET_GONE, TARGET_GUE, TARGET_IPIP, TARGET_JUDGED, TARGET_REMOVED,
+    TARGET_RESOLVED, TARGET_USED, Target,
 };
 use foobar_common::vip::VipKind;
 
@@ -15,7 +15,7 @@ use super::steering::{Steering, Vip};
 use crate::balancer::members::MemberPool;
 use crate::balancer::plan::Serving;
 use crate::balancer::slots::SlotTable;
-use crate::config::{Config, Protocol, Service};
+use crate::config::{Config, Forward, Protocol, Service};
 use crate::dataplane::DataPlane;
 use crate::health::State;
 use crate::network::NextHop;
@@ -183,6 +183,12 @@ fn member(id: Id, target: &Target, ingress: u32, checked: bool) -> Member {
         drained: target.flags & TARGET_DRAINED != 0,
         removed: target.flags & TARGET_REMOVED != 0,
         deadline_ns: target.deadline_ns,
+        forward: match target.flags {
+            flags if flags & TARGET_IPIP != 0 => Forward::Ipip,
+            flags if flags & TARGET_GUE != 0 => Forward::Gue,
+            _ => Forward::L2,
+        },
+        mtu: target.mtu,
         next_hop: (target.flags & TARGET_RESOLVED != 0).then_some(NextHop {
             destination_mac: target.destination_mac,
             source_mac: target.source_mac,

@@ -7,13 +7,13 @@ use std::net::IpAddr;
 use foobar_common::address::Address;
 use foobar_common::slot::ColdSlot;
 use foobar_common::time::note_lifetime;
-use foobar_common::vip::{VIP_RESET, Vip as Entry, VipKey, VipKind};
+use foobar_common::vip::{VIP_CANDIDATES, VIP_RESET, VIP_TRACK_NONE, Vip as Entry, VipKey, VipKind};
 
 use super::member::Member;
 use super::steering::{Steering, Urgency, Vip, deadline};
 use crate::balancer::plan::Serving;
 use crate::balancer::slots::SlotTable;
-use crate::config::{self, Config, Protocol, Service, Unserved};
+use crate::config::{self, Config, Forward, Protocol, Service, Unserved};
 use crate::dataplane::GRACE;
 use crate::health::State;
 
@@ -26,6 +26,7 @@ impl Steering {
     pub(super) fn apply(&mut self, config: &Config, now_ns: u64) -> anyhow::Result<()> {
         self.plane.fits(&keys(config))?;
         self.gain_features(config)?;
+        self.set_tunnel(&config.tunnel);
         let wanted: BTreeSet<Service> = config.vips.iter().map(config::Vip::service).collect();
         let (kept, gone): (Vec<Vip>, Vec<Vip>) = std::mem::take(&mut self.vips)
             .into_iter()
@@ -137,6 +138,7 @@ impl Steering {
             slots,
             ..config.clone()
         };
+        self.reroute(&mut vip);
         for backend in &config.backends {
             match vip
                 .members
@@ -205,15 +207,43 @@ impl Steering {
             drained: false,
             removed: false,
             deadline_ns: 0,
+            forward: vip.config.forward,
+            mtu: self.mtu(vip.config.forward),
             next_hop: None,
             trouble: None,
             incarnation: self.incarnation,
         };
-        if let Some(&state) = self.resolutions.get(&address) {
+        if let Some(state) = self.resolution(address, member.forward) {
             member.resolve(state);
         }
         self.install(vip.id, &member);
         vip.members.push(member);
+    }
+
+    /// Lets a VIP's members be reached as its configuration says.
+    fn reroute(&self, vip: &mut Vip) {
+        for member in &mut vip.members {
+            let mtu = self.mtu(vip.config.forward);
+            if (member.forward, member.mtu) == (vip.config.forward, mtu) {
+                continue;
+            }
+            if mtu != 0 {
+                // Before the flags that let it count.
+                self.plane.set_target_mtu(member.id, mtu);
+            }
+            (member.forward, member.mtu) = (vip.config.forward, mtu);
+            if let Some(state) = self.resolution(member.address, member.forward) {
+                member.resolve(state);
+            }
+        }
+    }
+
+    /// The longest packet that the way to a target takes; 0 without a tunnel.
+    const fn mtu(&self, forward: Forward) -> u16 {
+        match forward {
+            Forward::L2 => 0,
+            Forward::Ipip | Forward::Gue => self.tunnel_mtu,
+        }
     }
 
     /// Puts the VIPs and the ownership of their addresses in force.
@@ -293,8 +323,14 @@ fn entry(vip: &Vip) -> Entry {
 
 /// A VIP's `VIP_*` bits.
 pub(super) fn flags(vip: &config::Vip) -> u32 {
-    match vip.unserved {
+    let unserved = match vip.unserved {
         Unserved::Reset => VIP_RESET,
         Unserved::Drop => 0,
-    }
+    };
+    let second_chance = if vip.second_chance {
+        VIP_CANDIDATES | VIP_TRACK_NONE
+    } else {
+        0
+    };
+    unserved | second_chance
 }

@@ -136,7 +136,9 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
                 daemon.check();
             }
             Some(event) = next_hops.recv() => {
-                daemon.steering.on_next_hop(event.address, event.state, monotonic_ns());
+                if daemon.steering.on_next_hop(event.address, event.state, monotonic_ns()) {
+                    daemon.resolver.set(daemon.steering.neighbours());
+                }
                 daemon.check();
             }
             Some(request) = admin.recv() => daemon.answer(request).await,
@@ -206,7 +208,7 @@ impl Daemon {
 
     /// Lets resolver, checks and the checks' routes follow what the configuration names.
     async fn follow(&mut self) {
-        self.resolver.set(self.steering.backends());
+        self.resolver.set(self.steering.neighbours());
         let vips: BTreeSet<IpAddr> = self.config.vips.iter().map(|vip| vip.address).collect();
         let families: BTreeSet<IpAddr> = vips
             .iter()
@@ -308,7 +310,7 @@ impl Daemon {
             if let Err(error) = self.steering.sweep(now_ns) {
                 tracing::error!(%error, "the notes can't be read: no slot settles");
             }
-            self.resolver.set(self.steering.backends());
+            self.resolver.set(self.steering.neighbours());
             self.check();
             self.next_sweep = Instant::now() + SWEEP.max(begin.elapsed() * 10);
         }

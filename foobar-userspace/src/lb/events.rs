@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use foobar_common::slot::Member as Id;
 
 use super::member::egress;
-use super::steering::{Steering, Urgency, deadline, plan_of};
+use super::steering::{Steering, Urgency, deadline, gateway, plan_of};
 use crate::health::State;
 use crate::network::Resolution;
 
@@ -55,44 +55,58 @@ impl Steering {
         self.replan(place, Urgency::Health, now_ns);
     }
 
-    /// What the network says of a backend's next hop.
-    pub(super) fn on_next_hop(&mut self, address: IpAddr, state: Resolution, now_ns: u64) {
+    /// What the network says of the way to a backend, or to a gateway that leads to one. True where another
+    /// address's way is to be known from now on.
+    pub(super) fn on_next_hop(&mut self, address: IpAddr, state: Resolution, now_ns: u64) -> bool {
+        let before = self.neighbours();
         self.resolutions.insert(address, state);
         for place in 0..self.vips.len() {
-            let name = self.vips[place].config.name.clone();
-            let ingress = self.ingress;
-            let Some(member) = self.vips[place]
+            let concerned: Vec<(usize, Resolution)> = self.vips[place]
                 .members
-                .iter_mut()
-                .find(|member| member.address == address)
-            else {
-                continue;
-            };
-            if !member.resolve(state) {
-                continue;
+                .iter()
+                .enumerate()
+                .filter(|(_, member)| {
+                    let held = self.resolutions.get(&member.address);
+                    let by = held.and_then(|held| gateway(*held, member.forward));
+                    member.address == address || by == Some(address)
+                })
+                .filter_map(|(index, member)| Some((index, self.resolution(member.address, member.forward)?)))
+                .collect();
+            for (index, state) in concerned {
+                self.resolve(place, index, state, now_ns);
             }
-            let member = member.clone();
-            match (&member.next_hop, &member.trouble) {
-                (Some(_), Some(trouble)) => {
-                    tracing::warn!(vip = name, backend = %address, trouble, "next hop in doubt: established flows still take the last one");
-                }
-                (Some(hop), None) => {
-                    tracing::info!(vip = name, backend = %address, next_hop = ?hop, "next hop");
-                    self.allow_egress(&member);
-                    self.plane.set_next_hop(
-                        member.id,
-                        hop.destination_mac,
-                        hop.source_mac,
-                        egress(*hop, ingress),
-                    );
-                }
-                (None, trouble) => {
-                    tracing::warn!(vip = name, backend = %address, trouble, "no next hop");
-                    self.plane.clear_next_hop(member.id);
-                }
-            }
-            self.replan(place, Urgency::Health, now_ns);
         }
+        self.neighbours() != before
+    }
+
+    fn resolve(&mut self, place: usize, index: usize, state: Resolution, now_ns: u64) {
+        let ingress = self.ingress;
+        let vip = &mut self.vips[place];
+        let member = &mut vip.members[index];
+        if !member.resolve(state) {
+            return;
+        }
+        let (member, name, address) = (member.clone(), vip.config.name.clone(), member.address);
+        match (&member.next_hop, &member.trouble) {
+            (Some(_), Some(trouble)) => {
+                tracing::warn!(vip = name, backend = %address, trouble, "next hop in doubt: established flows still take the last one");
+            }
+            (Some(hop), None) => {
+                tracing::info!(vip = name, backend = %address, next_hop = ?hop, "next hop");
+                self.allow_egress(&member);
+                self.plane.set_next_hop(
+                    member.id,
+                    hop.destination_mac,
+                    hop.source_mac,
+                    egress(*hop, ingress),
+                );
+            }
+            (None, trouble) => {
+                tracing::warn!(vip = name, backend = %address, trouble, "no next hop");
+                self.plane.clear_next_hop(member.id);
+            }
+        }
+        self.replan(place, Urgency::Health, now_ns);
     }
 
     /// Drains a backend of a VIP, or ends that.

@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use foobar_common::address::Address;
 use foobar_common::slot::Member as Id;
 use foobar_common::target::{
-    TARGET_DOWN, TARGET_DRAINED, TARGET_JUDGED, TARGET_REMOVED, TARGET_RESOLVED, TARGET_USED, Target,
+    TARGET_DOWN, TARGET_DRAINED, TARGET_GUE, TARGET_IPIP, TARGET_JUDGED, TARGET_REMOVED, TARGET_RESOLVED,
+    TARGET_USED, Target,
 };
 
 use crate::balancer::plan::Health;
 use crate::balancer::table;
+use crate::config::Forward;
 use crate::health::State;
 use crate::network::{NextHop, Resolution};
 
@@ -34,6 +36,10 @@ pub(super) struct Member {
     pub(super) removed: bool,
     /// When flows that are left are cut, CLOCK_MONOTONIC in nanoseconds; 0: never.
     pub(super) deadline_ns: u64,
+    /// How its packets get there.
+    pub(super) forward: Forward,
+    /// The longest packet that the way to it takes, where that is a tunnel; else 0.
+    pub(super) mtu: u16,
     /// Where its frames go.
     pub(super) next_hop: Option<NextHop>,
     /// Why they can't be sent there, where the network says so.
@@ -87,6 +93,11 @@ impl Member {
         if !matches!(self.health, State::Unknown) {
             flags |= TARGET_JUDGED;
         }
+        match self.forward {
+            Forward::L2 => (),
+            Forward::Ipip => flags |= TARGET_IPIP,
+            Forward::Gue => flags |= TARGET_GUE,
+        }
         if self.drained {
             flags |= TARGET_DRAINED;
         }
@@ -110,7 +121,7 @@ impl Member {
             address: self.address.into(),
             incarnation: self.incarnation,
             deadline_ns: self.deadline_ns,
-            mtu: 0,
+            mtu: self.mtu,
             reserved: [0; 3],
         }
     }
@@ -165,6 +176,8 @@ mod tests {
             drained: false,
             removed: false,
             deadline_ns: 0,
+            forward: Forward::L2,
+            mtu: 0,
             next_hop: None,
             trouble: None,
             incarnation: 1,

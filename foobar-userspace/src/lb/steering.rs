@@ -13,8 +13,8 @@ use crate::balancer::members::MemberPool;
 use crate::balancer::plan::{self, Serving};
 use crate::balancer::slots::SlotTable;
 use crate::balancer::table::TableKind;
-use crate::config;
-use crate::dataplane::DataPlane;
+use crate::config::{self, Forward};
+use crate::dataplane::{DataPlane, OuterSource};
 use crate::health::{CheckedTarget, State};
 use crate::network::Resolution;
 
@@ -83,7 +83,9 @@ pub(super) struct Steering {
     pub(super) seed: [u64; 2],
     /// Notes at the last sweep.
     pub(super) notes: usize,
-    /// What the network says of each backend.
+    /// The longest packet that the way through a tunnel takes.
+    pub(super) tunnel_mtu: u16,
+    /// What the network says of each backend, and of each gateway on the way to one.
     pub(super) resolutions: BTreeMap<IpAddr, Resolution>,
     pub(super) next_vip: u32,
     pub(super) incarnation: u64,
@@ -112,6 +114,7 @@ impl Steering {
             ingress,
             seed,
             notes: 0,
+            tunnel_mtu: config::Tunnel::default().mtu,
             resolutions: BTreeMap::new(),
             next_vip,
             incarnation: now_ns,
@@ -262,12 +265,51 @@ impl Steering {
         targets
     }
 
-    /// All backends' addresses.
-    pub(super) fn backends(&self) -> BTreeSet<IpAddr> {
-        self.vips
-            .iter()
-            .flat_map(|vip| vip.members.iter().map(|member| member.address))
+    /// The addresses whose next hops are to be known: all backends', and those of the gateways that tunnels
+    /// go by.
+    pub(super) fn neighbours(&self) -> BTreeSet<IpAddr> {
+        let members = self.vips.iter().flat_map(|vip| &vip.members);
+        let gateways = members.clone().filter_map(|member| {
+            let resolution = self.resolutions.get(&member.address)?;
+            gateway(*resolution, member.forward)
+        });
+        members
+            .clone()
+            .map(|member| member.address)
+            .chain(gateways)
             .collect()
+    }
+
+    /// What the network says of the way to a backend: for a tunnel, of the way to the gateway that leads there.
+    pub(super) fn resolution(&self, backend: IpAddr, forward: Forward) -> Option<Resolution> {
+        let resolution = self.resolutions.get(&backend)?;
+        match gateway(*resolution, forward) {
+            None => Some(*resolution),
+            Some(gateway) => self.resolutions.get(&gateway).copied(),
+        }
+    }
+
+    /// Puts in force what outer headers are made with.
+    pub(super) fn set_tunnel(&mut self, tunnel: &config::Tunnel) {
+        self.tunnel_mtu = tunnel.mtu;
+        let default = OuterSource::default();
+        self.plane.set_outer_source(&OuterSource {
+            v4: tunnel
+                .source_v4
+                .map_or(default.v4, |source| (source.address, source.prefix_length)),
+            v6: tunnel
+                .source_v6
+                .map_or(default.v6, |source| (source.address, source.prefix_length)),
+            gue_port: tunnel.gue_port,
+        });
+    }
+}
+
+/// The gateway of the way to a backend that is reached through a tunnel.
+pub(super) fn gateway(resolution: Resolution, forward: Forward) -> Option<IpAddr> {
+    match (resolution, forward) {
+        (Resolution::NotOnLink { gateway }, Forward::Ipip | Forward::Gue) => Some(gateway),
+        _ => None,
     }
 }
 

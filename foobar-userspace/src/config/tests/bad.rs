@@ -13,6 +13,41 @@ type Case = (
 
 const BAD: &[Case] = &[
     (
+        "port = 443",
+        "port = 443\nforward = \"gre\"",
+        (8, 11),
+        "forward cannot be \"gre\"",
+        "did you mean `gue`?",
+    ),
+    (
+        "port = 443",
+        "port = 443\nforward = \"ipip\"",
+        (8, 1),
+        "forward = \"ipip\" to IPv4 backends needs tunnel.source_v4",
+        "the address of this balancer that outer headers come from, in [tunnel]",
+    ),
+    (
+        "port = 443",
+        "port = 443\nsecond_chance = true",
+        (8, 17),
+        "second_chance needs forward = \"gue\"",
+        "the packet carries its candidates in GUE's header, for `foobar agent` on the backends",
+    ),
+    (
+        "peer_macs",
+        "tunnel.source_v4 = \"192.0.2.0/33\"\npeer_macs",
+        (2, 20),
+        "\"192.0.2.0/33\" cannot be source_v4",
+        "an address as \"192.0.2.11\", or with a prefix length a range that flows are spread over",
+    ),
+    (
+        "peer_macs",
+        "tunnel = { mtu = 576 }\npeer_macs",
+        (2, 18),
+        "mtu is out of range: 576",
+        "from 1280 to 9216",
+    ),
+    (
         "peer_macs",
         "peer_mcas",
         (2, 1),
@@ -31,7 +66,7 @@ const BAD: &[Case] = &[
         "port = 443\nzebra = 1",
         (8, 1),
         "unknown key `zebra`",
-        "known here: name, address, port, protocol, owned, slots, table, idle_timeout, drain_timeout, unserved, check, backend",
+        "known here: name, address, port, protocol, owned, slots, table, idle_timeout, drain_timeout, unserved, forward, second_chance, check, backend",
     ),
     (
         "weight = 50",
@@ -199,7 +234,7 @@ const BAD: &[Case] = &[
         "2001:db8::21",
         (13, 11),
         "the backend 2001:db8::21 is IPv6, its VIP 192.0.2.101 is IPv4",
-        "use the server's IPv4 address",
+        "use the server's IPv4 address, or a tunnel: forward = \"ipip\" or \"gue\"",
     ),
     (
         "192.0.2.21",

@@ -156,6 +156,51 @@ fn every_setting_is_taken_from_the_file() {
 }
 
 #[test]
+fn tunnels_lead_to_backends_of_either_family() {
+    let text = GOOD.replace(
+        "port = 443",
+        "port = 443\nforward = \"gue\"\nsecond_chance = true",
+    );
+    let tunnel = "tunnel = { source_v4 = \"192.0.2.64/26\", source_v6 = \"2001:db8::11\", gue_port = 6081, mtu = 9000 }\n";
+    let config = parse("lb.toml", &format!("{tunnel}{text}")).expect("valid");
+    let site = &config.vips[0];
+    assert_eq!((site.forward, site.second_chance), (Forward::Gue, true));
+    assert_eq!(config.vips[1].forward, Forward::L2);
+    let Tunnel {
+        source_v4,
+        source_v6,
+        gue_port,
+        mtu,
+    } = config.tunnel;
+    assert_eq!(source_v4.expect("set").to_string(), "192.0.2.64/26");
+    assert_eq!(source_v6.expect("set").to_string(), "2001:db8::11/128");
+    assert_eq!((gue_port, mtu), (6_081, 9_000));
+
+    let v6 = format!("{tunnel}{text}")
+        .replace("second_chance = true", "")
+        .replace("192.0.2.22", "2001:db8::22");
+    let backends = &parse("lb.toml", &v6).expect("a family of its own").vips[0].backends;
+    assert!(backends[1].address.is_ipv6());
+    let mixed = v6.replace("\"gue\"", "\"gue\"\nsecond_chance = true");
+    assert_eq!(
+        errors(&mixed)[0].message,
+        "with second_chance all backends of a VIP are of one family"
+    );
+}
+
+#[test]
+fn a_changed_tunnel_is_a_change_at_run_time() {
+    let old = good();
+    let mut new = old.clone();
+    new.tunnel.mtu = 1_400;
+    new.vips[0].forward = Forward::Ipip;
+    let difference = difference(&old, &new);
+    assert!(difference.tunnel && difference.fixed.is_empty());
+    assert_eq!(difference.changed[0].fields, [Field::Forward]);
+    assert_eq!(keep_fixed(&old, &new), new);
+}
+
+#[test]
 fn above_a_hundred_vips_the_default_table_is_small() {
     let file = |count: usize| {
         let mut text = "interface = \"eth0\"\nlimits.slots = 8388608\n".to_owned();
