@@ -16,13 +16,18 @@ mod view;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
 
 use crate::config::{self, Config};
 use crate::dataplane::Pins;
+use crate::network::{self, XdpMode};
 use crate::telemetry::LogArgs;
+
+const RELEASE_POLL: Duration = Duration::from_millis(5);
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Options of `foobar lb`.
 #[derive(Debug, clap::Args)]
@@ -80,6 +85,9 @@ async fn detach(config: &Config) -> Result<ExitCode> {
     drop(claim);
     daemon::forget_check_route(config).await;
     if removed {
+        until_released(&config.interface).await;
+    }
+    if removed {
         println!(
             "{}: detached; {} removed",
             config.interface,
@@ -93,4 +101,18 @@ async fn detach(config: &Config) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until the kernel has let go of the program: it does so a moment after the last pin of the link is gone.
+/// In vain where another's program is on the interface; hence the limit.
+async fn until_released(interface: &str) {
+    let released = async {
+        // An error means that the interface is gone, and the program with it.
+        while !matches!(network::xdp_mode(interface).await, Ok(XdpMode::None) | Err(_)) {
+            tokio::time::sleep(RELEASE_POLL).await;
+        }
+    };
+    if tokio::time::timeout(RELEASE_LIMIT, released).await.is_err() {
+        eprintln!("foobar: {interface} still has an XDP program (see `ip link show dev {interface}`)");
+    }
 }
