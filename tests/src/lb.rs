@@ -50,6 +50,8 @@ pub struct Config {
     pub check_lines: Vec<&'static str>,
     /// Backends that are no hosts of the world.
     pub strangers: Vec<Ipv4Addr>,
+    /// Further text at the end of the file: other VIPs.
+    pub further: String,
 }
 
 impl Config {
@@ -68,6 +70,7 @@ impl Config {
             vip_lines: Vec::new(),
             check_lines: Vec::new(),
             strangers: Vec::new(),
+            further: String::new(),
         }
     }
 
@@ -106,6 +109,7 @@ impl Config {
         for address in &self.strangers {
             let _ = writeln!(toml, "[[vip.backend]]\naddress = \"{address}\"");
         }
+        toml += &self.further;
         toml
     }
 }

@@ -29,7 +29,7 @@ impl Namespace {
         let name = format!("{PREFIX}{}-{run}-{host}", std::process::id());
         run_command(Command::new("ip").args(["netns", "add", &name]))?;
         let namespace = Self { name };
-        // No router solicitations, no duplicate address detection: the worlds are IPv4 only so far.
+        // No router solicitations, no duplicate address detection: a world is IPv4 only until it is told otherwise.
         for dev in ["all", "default"] {
             namespace.sysctl(&format!("net/ipv6/conf/{dev}/disable_ipv6"), "1")?;
         }

@@ -1,15 +1,15 @@
 //! A world: one Ethernet segment of network namespaces, with a client, a balancer's host and backends.
 //!
-//! | host | address |
-//! |---|---|
-//! | client | 192.0.2.10 |
-//! | lb | 192.0.2.11 |
-//! | bN | 192.0.2.(20+N) |
+//! | host | address | after [`World::add_ipv6`] |
+//! |---|---|---|
+//! | client | 192.0.2.10 | 2001:db8:0:1::10 |
+//! | lb | 192.0.2.11 | 2001:db8:0:1::11 |
+//! | bN | 192.0.2.(20+N) | 2001:db8:0:1::(20+N) |
 //!
 //! The bridge has a namespace of its own. Every backend has the [`VIP`] on its loopback and is silent about
 //! it (arp_ignore, arp_announce). Checksums are filled in by the senders: XDP hands frames on as they are.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,6 +24,8 @@ use crate::netns::{self, Namespace};
 
 /// The address of the service.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 101);
+/// The address of the IPv6 service.
+pub const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0x101);
 /// The client's address.
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 /// The balancer's own address.
@@ -41,6 +43,13 @@ pub type Backend = u8;
 /// The address of a backend.
 pub const fn backend_address(backend: Backend) -> Ipv4Addr {
     Ipv4Addr::new(192, 0, 2, 20 + backend)
+}
+
+/// A host's IPv6 address, from its IPv4 address: the last group reads as the last octet does.
+pub fn ipv6_of(address: Ipv4Addr) -> Ipv6Addr {
+    let last = u16::from(address.octets()[3]);
+    let group = last / 100 * 0x100 + last / 10 % 10 * 0x10 + last % 10;
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, group)
 }
 
 /// The backend that has an address.
@@ -130,6 +139,41 @@ impl World {
         let (vip, gateway) = (format!("{VIP}/32"), gateway.to_string());
         self.client.ip(&["route", "replace", &vip, "via", &gateway])?;
         Ok(())
+    }
+
+    /// Gives every host an IPv6 address besides, and the backends [`VIP6`] on their loopbacks. Without duplicate
+    /// address detection and router solicitations; link-local addresses are there, for a backend needs one to ask
+    /// for the client's MAC when it answers from the VIP.
+    pub fn add_ipv6(&self) -> Result<()> {
+        let mut hosts = vec![(&self.client, CLIENT), (&self.lb, LB)];
+        for backend in self.backends() {
+            hosts.push((self.backend(backend)?, backend_address(backend)));
+        }
+        for (host, address) in hosts {
+            for (setting, value) in [
+                ("eth0/accept_dad", "0"),
+                ("eth0/router_solicitations", "0"),
+                ("eth0/accept_ra", "0"),
+                ("eth0/disable_ipv6", "0"),
+                ("lo/disable_ipv6", "0"),
+            ] {
+                host.sysctl(&format!("net/ipv6/conf/{setting}"), value)?;
+            }
+            let address = format!("{}/64", ipv6_of(address));
+            host.ip(&["addr", "add", &address, "dev", "eth0", "nodad"])?;
+        }
+        for backend in self.backends() {
+            let vip = format!("{VIP6}/128");
+            // On lo nothing is detected, but without the word the address is tentative for a moment.
+            self.backend(backend)?
+                .ip(&["addr", "add", &vip, "dev", "lo", "nodad"])?;
+        }
+        Ok(())
+    }
+
+    /// The namespace of the bridge `br0`; its ports have the hosts' names.
+    pub fn bridge(&self) -> &Namespace {
+        &self.bridge
     }
 
     fn wire(&self) -> Result<()> {

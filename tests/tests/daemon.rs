@@ -7,6 +7,8 @@
 mod changes;
 #[path = "daemon/failures.rs"]
 mod failures;
+#[path = "daemon/ipv6.rs"]
+mod ipv6;
 #[path = "daemon/next_hops.rs"]
 mod next_hops;
 #[path = "daemon/refusals.rs"]

@@ -219,6 +219,8 @@ fn address(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Spa
         Err(_) => {
             let hint = match text.get_ref() {
                 name if name.contains('/') => "without a prefix length: one address",
+                name if name.starts_with('[') => "without brackets and port: \"2001:db8::101\"",
+                name if name.contains('%') => "without a zone: an address that holds on every interface",
                 name if name.starts_with(|c: char| c.is_ascii_alphabetic()) && !name.contains(':') => {
                     "an address, not a name: \"192.0.2.101\""
                 }
@@ -235,31 +237,35 @@ fn address(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Spa
     }
 }
 
-/// Why an address can be no single host's, if so.
-fn not_a_host(address: IpAddr) -> Option<&'static str> {
+/// Why an address can be no single host's, if so, and what to write instead where that is known.
+fn not_a_host(address: IpAddr) -> Option<(&'static str, Option<String>)> {
     match address {
-        _ if address.is_unspecified() => Some("the unspecified address"),
-        _ if address.is_loopback() => Some("a loopback address"),
-        _ if address.is_multicast() => Some("a multicast address"),
-        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
-        _ => None,
+        _ if address.is_unspecified() => Some(("the unspecified address", None)),
+        _ if address.is_loopback() => Some(("a loopback address", None)),
+        _ if address.is_multicast() => Some(("a multicast address", None)),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some(("the broadcast address", None)),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some((
+            "a link-local address",
+            Some("use a global or unique local address (2000::/3, fc00::/7)".to_owned()),
+        )),
+        IpAddr::V6(v6) => {
+            let v4 = v6.to_ipv4_mapped()?;
+            Some((
+                "an IPv4-mapped address",
+                Some(format!("write it as IPv4: \"{v4}\"")),
+            ))
+        }
+        IpAddr::V4(_) => None,
     }
 }
 
 fn vip_address(address: &Spanned<IpAddr>, problems: &mut Problems<'_>) {
     let ip = *address.get_ref();
-    if let Some(kind) = not_a_host(ip) {
+    if let Some((kind, instead)) = not_a_host(ip) {
         problems.add(
             address.span(),
             format!("{ip} cannot be a VIP: it is {kind}"),
-            "use an address that clients can reach",
-        );
-    } else if ip.is_ipv6() {
-        let message = format!("the VIP {ip} is IPv6, which this release does not support yet");
-        problems.add(
-            address.span(),
-            message,
-            "a limit of this release: VIPs are IPv4 only",
+            instead.unwrap_or_else(|| "use an address that clients can reach".to_owned()),
         );
     }
 }
@@ -336,11 +342,11 @@ fn backend_address(
 ) {
     let ip = *address.get_ref();
     let family = |ip: IpAddr| if ip.is_ipv4() { "IPv4" } else { "IPv6" };
-    if let Some(kind) = not_a_host(ip) {
+    if let Some((kind, instead)) = not_a_host(ip) {
         problems.add(
             address.span(),
             format!("{ip} cannot be a backend: it is {kind}"),
-            "use the server's own address",
+            instead.unwrap_or_else(|| "use the server's own address".to_owned()),
         );
     } else if let (Some(vip), Forward::L2) = (vip, forward)
         && vip.get_ref().is_ipv4() != ip.is_ipv4()

@@ -5,7 +5,7 @@
 //! name, and one's ticket is not another's.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 
 use http::header::{CONNECTION, HOST, USER_AGENT};
@@ -63,11 +63,7 @@ pub(super) async fn ask(
     request: &Request,
 ) -> Result<(), Failure> {
     let failure = |error: &dyn std::error::Error| Failure::Http(chain(error));
-    let host = if request.host.is_empty() {
-        vip.ip().to_string()
-    } else {
-        request.host.clone()
-    };
+    let host = host_header(&request.host, vip);
     let head = http::Request::get(&request.path)
         .header(HOST, host)
         .header(
@@ -99,6 +95,19 @@ pub(super) async fn ask(
             found,
             expected: request.status,
         })
+    }
+}
+
+/// The Host header: an IPv6 address stands in brackets (RFC 3986 section 3.2.2).
+fn host_header(host: &str, vip: SocketAddr) -> String {
+    let host = if host.is_empty() {
+        vip.ip().to_string()
+    } else {
+        host.to_owned()
+    };
+    match host.parse::<Ipv6Addr>() {
+        Ok(address) => format!("[{address}]"),
+        Err(_) => host,
     }
 }
 
@@ -149,5 +158,19 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_stands_in_brackets_in_the_host_header() {
+        let vip = "[2001:db8::101]:80".parse().unwrap();
+        assert_eq!(host_header("", vip), "[2001:db8::101]");
+        assert_eq!(host_header("2001:db8::7", vip), "[2001:db8::7]");
+        assert_eq!(host_header("www.example.com", vip), "www.example.com");
+        assert_eq!(host_header("", "192.0.2.101:80".parse().unwrap()), "192.0.2.101");
     }
 }

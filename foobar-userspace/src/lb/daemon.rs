@@ -1,8 +1,7 @@
 //! The daemon's loop: one task owns the steering state; checks, the resolver, signals and the admin API send
 //! it events.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::presence::{self, Presence};
 use super::steering::Steering;
 use super::view::Context;
 use super::{adopt, features, preflight};
@@ -20,13 +20,12 @@ use crate::config::{self, Config};
 use crate::dataplane::{self, Attachment, CheckProgram, Claim, DataPlane, Mode, Pins, Sizes, monotonic_ns};
 use crate::health::Scheduler;
 use crate::network::{
-    self, Announcer, CheckMark, CheckRoute, Interface, OperationalState, Resolver, ResolverHandle, XdpMode,
+    self, CheckMark, CheckRoute, Interface, OperationalState, Resolver, ResolverHandle, XdpMode,
 };
 
 const TICK: Duration = Duration::from_millis(200);
 /// A sweep is due this long after the last one ended, or ten times as long as that one took.
 const SWEEP: Duration = Duration::from_secs(1);
-const ANNOUNCE_EVERY: Duration = Duration::from_millis(200);
 
 /// The mark of health checks, as the network module takes it.
 const MARK: CheckMark = CheckMark((CHECK_MARK >> 16) as u16);
@@ -38,6 +37,7 @@ struct Daemon {
     interface: Interface,
     scheduler: Scheduler,
     resolver: ResolverHandle,
+    presence: Presence,
     started: Instant,
     last_reload_error: Option<String>,
     next_sweep: Instant,
@@ -100,6 +100,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         steering,
         scheduler: Scheduler::new(events),
         resolver,
+        presence: Presence::default(),
         started: Instant::now(),
         last_reload_error: None,
         next_sweep: Instant::now(),
@@ -209,18 +210,15 @@ impl Daemon {
     /// Lets resolver, checks and the checks' routes follow what the configuration names.
     async fn follow(&mut self) {
         self.resolver.set(self.steering.neighbours());
-        let vips: BTreeSet<IpAddr> = self.config.vips.iter().map(|vip| vip.address).collect();
-        let families: BTreeSet<IpAddr> = vips
-            .iter()
-            .filter_map(|vip| self.interface.source_for(*vip))
-            .collect();
-        if families.is_empty() && !vips.is_empty() {
+        let sources = presence::sources(&self.config, &self.interface);
+        for family in sources.missing {
             tracing::error!(
                 interface = self.config.interface,
-                "the interface has no address: health checks can't be sent"
+                "the interface has no {family} address of its own: health checks of {family} VIPs can't be sent. Give \
+                 it one; a link-local address is not enough"
             );
         }
-        for source in families {
+        for source in sources.found {
             if let Err(error) = CheckRoute::install(self.interface.index, source, MARK).await {
                 tracing::error!(%error, %source, "health checks can't be led to the interface");
             }
@@ -233,28 +231,8 @@ impl Daemon {
     }
 
     /// Tells the segment which of the VIPs are here.
-    fn announce(&self) {
-        let owned: BTreeSet<Ipv4Addr> = self
-            .config
-            .vips
-            .iter()
-            .filter(|vip| vip.owned)
-            .filter_map(|vip| match vip.address {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
-            })
-            .collect();
-        match Announcer::open(self.interface.index, self.interface.mac) {
-            Ok(announcer) => {
-                tokio::spawn(async move {
-                    let owned: Vec<Ipv4Addr> = owned.into_iter().collect();
-                    if let Err(error) = announcer.announce(&owned, ANNOUNCE_EVERY).await {
-                        tracing::warn!(%error, "VIPs could not be announced");
-                    }
-                });
-            }
-            Err(error) => tracing::warn!(%error, "VIPs could not be announced"),
-        }
+    fn announce(&mut self) {
+        self.presence.tell(&self.config, &self.interface);
     }
 
     /// Reads the configuration again; where it is bad, everything stays as it is.
@@ -397,17 +375,15 @@ pub(super) async fn forget_check_route(config: &Config) {
     let Ok(interface) = network::lookup(&config.interface).await else {
         return;
     };
-    let sources: BTreeSet<IpAddr> = config
-        .vips
-        .iter()
-        .filter_map(|vip| interface.source_for(vip.address))
-        .collect();
-    for source in sources {
-        let removed = match CheckRoute::install(interface.index, source, MARK).await {
-            Ok(route) => route.remove().await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = removed {
+    for any in [
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    ] {
+        // The VIPs that the daemon ran with may be others than the file's now.
+        let alike = |address: IpAddr| address.is_ipv4() == any.is_ipv4();
+        let in_use = interface.addresses.iter().any(|net| alike(net.addr()))
+            || config.vips.iter().any(|vip| alike(vip.address));
+        if in_use && let Err(error) = CheckRoute::left(interface.index, any, MARK).remove().await {
             eprintln!("foobar: the health checks' route stays: {error}");
         }
     }

@@ -144,7 +144,12 @@ impl Member {
                 Some("resolves to a balancer's own MAC address: that would be a loop".to_owned()),
             ),
             Resolution::Unresolved { failed: true, .. } => {
-                (self.next_hop, Some("does not answer ARP".to_owned()))
+                let question = if self.address.is_ipv4() {
+                    "ARP"
+                } else {
+                    "neighbour discovery"
+                };
+                (self.next_hop, Some(format!("does not answer {question}")))
             }
             // The kernel is asking: what was known goes on.
             Resolution::Unresolved { failed: false, .. } => (self.next_hop, self.trouble.clone()),
@@ -238,8 +243,15 @@ mod tests {
             "established flows and checks still need it"
         );
         assert_eq!(member.planned().1, Health::SoftDown);
+        assert_eq!(member.trouble.as_deref(), Some("does not answer ARP"));
         assert!(member.resolve(Resolution::Resolved(hop)));
         assert_eq!(member.trouble, None);
+        member.address = "2001:db8::21".parse().unwrap();
+        assert!(member.resolve(silent));
+        assert_eq!(
+            member.trouble.as_deref(),
+            Some("does not answer neighbour discovery")
+        );
         assert!(member.resolve(Resolution::Balancer));
         assert_eq!(member.next_hop, None);
         assert_eq!(member.planned().1, Health::SoftDown);

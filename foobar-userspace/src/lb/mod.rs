@@ -10,6 +10,7 @@ mod events;
 mod features;
 mod member;
 mod preflight;
+mod presence;
 mod steering;
 mod sweep;
 mod view;

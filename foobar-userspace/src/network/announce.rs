@@ -1,12 +1,14 @@
-//! Gratuitous ARP: tells the segment that a VIP is now at this interface's MAC. Relies on a packet socket.
-//! Knows nothing of who owns what: the daemon calls it when it begins to own a VIP.
+//! Gratuitous ARP and unsolicited neighbour advertisements: they tell the segment that a VIP is now at this
+//! interface's MAC. Relies on a packet socket. Knows nothing of who owns what: the daemon calls it when it
+//! begins to own a VIP.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::advertisement::neighbour_advertisement;
 use super::{MacAddress, NetworkError};
 
 /// How often an announcement is sent: the first may meet a full queue or a port that still learns.
@@ -48,7 +50,7 @@ impl Announcer {
     pub fn open(ifindex: u32, mac: MacAddress) -> Result<Self, NetworkError> {
         // Protocol 0: the socket sends, and receives nothing that nobody would read.
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)
-            .map_err(|error| NetworkError::kernel("open a packet socket for gratuitous ARP", error))?;
+            .map_err(|error| NetworkError::kernel("open a packet socket for announcements", error))?;
         let interface = packet_address(ifindex, 0)
             .map_err(|error| NetworkError::kernel("address a packet socket", error))?;
         Ok(Self {
@@ -58,20 +60,26 @@ impl Announcer {
         })
     }
 
-    /// Announces every one of `vips`, three times, `interval` apart (RFC 5227 waits two seconds; a
-    /// take-over wants less). Returns after the last.
+    /// Announces every one of `vips`, three times, `interval` apart (RFC 5227 waits two seconds, RFC 4861
+    /// one; a take-over wants less). Returns after the last.
     ///
     /// # Errors
     /// The interface is gone or down.
-    pub async fn announce(&self, vips: &[Ipv4Addr], interval: Duration) -> Result<(), NetworkError> {
+    pub async fn announce(&self, vips: &[IpAddr], interval: Duration) -> Result<(), NetworkError> {
         for repeat in 0..REPEATS {
             if repeat > 0 {
                 tokio::time::sleep(interval).await;
             }
             for vip in vips {
-                self.socket
-                    .send_to(&arp_announcement(self.mac, *vip), &self.interface)
-                    .map_err(|error| NetworkError::kernel(format!("announce {vip}"), error))?;
+                let sent = match vip {
+                    IpAddr::V4(vip) => self
+                        .socket
+                        .send_to(&arp_announcement(self.mac, *vip), &self.interface),
+                    IpAddr::V6(vip) => self
+                        .socket
+                        .send_to(&neighbour_advertisement(self.mac, *vip), &self.interface),
+                };
+                sent.map_err(|error| NetworkError::kernel(format!("announce {vip}"), error))?;
             }
         }
         Ok(())

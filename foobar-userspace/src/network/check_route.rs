@@ -114,6 +114,17 @@ impl CheckRoute {
         Ok(this)
     }
 
+    /// What a daemon may have left on the interface for the family of `any`, to be removed; nothing is read or
+    /// changed yet.
+    #[must_use]
+    pub fn left(ifindex: u32, any: IpAddr, mark: CheckMark) -> Self {
+        Self {
+            ifindex,
+            source: any,
+            mark,
+        }
+    }
+
     /// Removes rule, route and neighbour, in this order. Harmless where they are gone already.
     ///
     /// # Errors

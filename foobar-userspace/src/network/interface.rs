@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use ipnet::IpNet;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, State, XdpAttached,
 };
@@ -42,7 +42,8 @@ pub struct Interface {
     pub mtu: u32,
     /// Whether frames pass.
     pub state: OperationalState,
-    /// Its own addresses with their prefix lengths, in the kernel's order.
+    /// Its own addresses with their prefix lengths, in the kernel's order; not those that duplicate address
+    /// detection has not passed yet, which nothing can be sent from.
     pub addresses: Vec<IpNet>,
     /// The driver of the hardware, or the kind of a virtual interface, where that is known.
     pub driver: Option<String>,
@@ -212,7 +213,7 @@ async fn read(handle: &Handle, name: &str) -> Result<Interface, NetworkError> {
     let mac = mac_of(&link).ok_or_else(|| NetworkError::NotEthernet(name.to_owned()))?;
     let messages = handle.address().get().set_link_index_filter(index).execute();
     let addresses = messages
-        .try_filter_map(async |message| Ok(address_of(&message.attributes, message.header.prefix_len)))
+        .try_filter_map(async |message| Ok(usable_address(&message)))
         .try_collect()
         .await
         .map_err(|error| NetworkError::netlink(format!("read the addresses of {name}"), error))?;
@@ -274,6 +275,14 @@ pub(super) fn state_of(link: &LinkMessage) -> OperationalState {
         Some(State::Unknown) | None if flags.contains(LinkFlags::LowerUp) => OperationalState::Up,
         _ => OperationalState::NoCarrier,
     }
+}
+
+fn usable_address(message: &AddressMessage) -> Option<IpNet> {
+    // One that was found to be a duplicate stays tentative.
+    if message.header.flags.contains(AddressHeaderFlags::Tentative) {
+        return None;
+    }
+    address_of(&message.attributes, message.header.prefix_len)
 }
 
 fn address_of(attributes: &[AddressAttribute], prefix: u8) -> Option<IpNet> {

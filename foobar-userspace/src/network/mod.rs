@@ -1,13 +1,15 @@
 //! The kernel's network as the balancer needs it: interfaces, next hops, the route of health checks,
-//! announcements. Relies on netlink (`rtnetlink`) and packet sockets.
+//! announcements, groups. Relies on netlink (`rtnetlink`) and packet sockets.
 //!
 //! The only module that names netlink. It knows nothing of eBPF, VIPs' services or health: addresses, MACs
 //! and interface indices come in and go out.
 
 use std::io;
 
+mod advertisement;
 mod announce;
 mod check_route;
+mod groups;
 mod interface;
 mod neighbours;
 mod next_hops;
@@ -18,11 +20,13 @@ mod testnet;
 #[cfg(test)]
 mod tests;
 
+pub use advertisement::neighbour_advertisement;
 pub use announce::{Announcer, arp_announcement};
 pub use check_route::{
     CHECK_GATEWAY_MAC, CHECK_GATEWAY_V4, CHECK_GATEWAY_V6, CHECK_RULE_PRIORITY, CHECK_TABLE, CheckMark,
     CheckRoute,
 };
+pub use groups::{SolicitedNodes, solicited_node};
 pub use interface::{
     Interface, NicCounters, OperationalState, XdpMode, local_macs, lookup, nic_counters, watch, xdp_mode,
 };

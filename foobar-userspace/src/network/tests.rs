@@ -1,19 +1,22 @@
 //! This module against the real kernel, in network namespaces that each test makes. Needs root.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::RouteMessage;
 use tokio::sync::mpsc::Receiver;
 
 use super::neighbours::{self, Entry};
+use super::next_hops::Neighbour;
 use super::testnet::{Cable, DEADLINE, LB_MAC, WEB_MAC, address, frame_where, on_a_cable};
 use super::*;
 
 const ARP: u16 = 0x0806;
+const IPV6: u16 = 0x86dd;
 const NEW_MAC: MacAddress = [0x02, 0, 0, 0, 0, 0x99];
 const MARK: CheckMark = CheckMark(0xf00b);
 
@@ -188,7 +191,7 @@ fn a_new_mac_is_an_event() {
         let announce = async {
             loop {
                 announcer
-                    .announce(&[Ipv4Addr::new(192, 0, 2, 21)], Duration::from_millis(100))
+                    .announce(&[address("192.0.2.21")], Duration::from_millis(100))
                     .await
                     .unwrap();
             }
@@ -438,7 +441,7 @@ fn a_vip_is_announced_three_times_byte_for_byte() {
         let vip = Ipv4Addr::new(192, 0, 2, 101);
         let announcer = Announcer::open(cable.lb_index, LB_MAC).unwrap();
         announcer
-            .announce(&[vip], Duration::from_millis(10))
+            .announce(&[vip.into()], Duration::from_millis(10))
             .await
             .unwrap();
         let expected = arp_announcement(LB_MAC, vip);
@@ -447,6 +450,170 @@ fn a_vip_is_announced_three_times_byte_for_byte() {
                 frame_where(&mut sniffed, |frame| frame[28..32] == vip.octets()),
                 expected
             );
+        }
+    });
+}
+
+#[test]
+fn an_ipv6_vip_is_announced_and_neighbours_take_the_new_mac() {
+    on_a_cable(async |cable| {
+        let mut sniffed = cable.sniff(IPV6);
+        let vip: Ipv6Addr = "2001:db8::101".parse().unwrap();
+        // The web server knows the VIP at another balancer.
+        let stale = cable
+            .web
+            .neighbours()
+            .add(cable.web_index, vip.into())
+            .link_layer_address(&NEW_MAC)
+            .state(NeighbourState::Stale);
+        stale.execute().await.unwrap();
+        let announcer = Announcer::open(cable.lb_index, LB_MAC).unwrap();
+        announcer
+            .announce(&[vip.into()], Duration::from_millis(10))
+            .await
+            .unwrap();
+        let expected = neighbour_advertisement(LB_MAC, vip);
+        for _ in 0..3 {
+            assert_eq!(
+                frame_where(&mut sniffed, |frame| frame[22..38] == vip.octets()),
+                expected
+            );
+        }
+        let known = async || {
+            let entries = neighbours::list(&cable.web).await.unwrap();
+            let found = entries.into_iter().find(|entry| entry.address == vip);
+            found.unwrap().neighbour
+        };
+        let wait = async {
+            while known().await != Neighbour::Known(LB_MAC) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait).await.unwrap();
+    });
+}
+
+/// The multicast groups that the kernel has joined on an interface.
+fn memberships(interface: &str) -> BTreeSet<Ipv6Addr> {
+    let table = std::fs::read_to_string("/proc/thread-self/net/igmp6").unwrap();
+    table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|words| words[1] == interface)
+        .map(|words| Ipv6Addr::from(u128::from_str_radix(words[2], 16).unwrap()))
+        .collect()
+}
+
+/// The multicast MACs that pass an interface's filter.
+fn multicast_macs(interface: &str) -> BTreeSet<String> {
+    let table = std::fs::read_to_string("/proc/thread-self/net/dev_mcast").unwrap();
+    table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|words| words[1] == interface)
+        .map(|words| words[4].to_owned())
+        .collect()
+}
+
+#[test]
+fn more_groups_are_joined_than_one_socket_takes() {
+    const VIPS: u128 = 4000;
+    on_a_cable(async |cable| {
+        let before = memberships("lb0");
+        let first = u128::from("2001:db8::1000".parse::<Ipv6Addr>().unwrap());
+        let vips: BTreeSet<IpAddr> = (first..first + VIPS)
+            .map(|vip| Ipv6Addr::from(vip).into())
+            .collect();
+        let mut groups = SolicitedNodes::default();
+        groups.set(cable.lb_index, &vips).unwrap();
+        assert_eq!(memberships("lb0").len(), before.len() + VIPS as usize);
+        // Every second one is left again, by whichever socket has it.
+        let half: BTreeSet<IpAddr> = vips.iter().copied().step_by(2).collect();
+        groups.set(cable.lb_index, &half).unwrap();
+        assert_eq!(memberships("lb0").len(), before.len() + half.len());
+    });
+}
+
+#[test]
+fn solicited_node_groups_follow_the_vips_and_are_reported() {
+    on_a_cable(async |cable| {
+        let mut sniffed = cable.sniff(IPV6);
+        let before = memberships("lb0");
+        let [first, second] =
+            ["ff02::1:ff00:101", "ff02::1:ff00:102"].map(|group| group.parse::<Ipv6Addr>().unwrap());
+        let mut groups = SolicitedNodes::default();
+        let set = |vips: &[&str]| vips.iter().map(|vip| address(vip)).collect::<BTreeSet<_>>();
+        let joined = |of: &[Ipv6Addr]| before.iter().chain(of).copied().collect::<BTreeSet<_>>();
+        groups
+            .set(
+                cable.lb_index,
+                &set(&["192.0.2.101", "2001:db8::101", "2001:db8:f::101"]),
+            )
+            .unwrap();
+        assert_eq!(memberships("lb0"), joined(&[first]));
+        assert!(multicast_macs("lb0").contains("3333ff000101"));
+        // An MLDv2 report (143) that names the group.
+        frame_where(&mut sniffed, |frame| {
+            frame.get(62) == Some(&143) && frame.windows(16).any(|bytes| bytes == first.octets())
+        });
+        groups
+            .set(cable.lb_index, &set(&["2001:db8::101", "2001:db8::102"]))
+            .unwrap();
+        assert_eq!(memberships("lb0"), joined(&[first, second]));
+        groups.set(cable.lb_index, &set(&["2001:db8::102"])).unwrap();
+        assert_eq!(memberships("lb0"), joined(&[second]));
+        assert!(!multicast_macs("lb0").contains("3333ff000101"));
+        groups.set(cable.lb_index, &set(&["192.0.2.101"])).unwrap();
+        assert_eq!(memberships("lb0"), before);
+        assert!(groups.set(4_711, &set(&["2001:db8::102"])).is_err());
+        groups.set(cable.lb_index, &set(&["2001:db8::102"])).unwrap();
+        drop(groups);
+        assert_eq!(memberships("lb0"), before);
+    });
+}
+
+#[test]
+fn an_address_counts_when_duplicate_address_detection_has_passed_it() {
+    on_a_cable(async |cable| {
+        std::fs::write("/proc/sys/net/ipv6/conf/lb0/accept_dad", "1").unwrap();
+        let mut seen = watch("lb0").await.unwrap();
+        cable
+            .lb
+            .address()
+            .add(cable.lb_index, address("2001:db8::12"), 64)
+            .execute()
+            .await
+            .unwrap();
+        let has = |interface: &Interface| interface.addresses.contains(&"2001:db8::12/64".parse().unwrap());
+        assert!(!has(&lookup("lb0").await.unwrap()), "it is tentative");
+        let passed = seen.wait_for(|now| now.as_ref().is_some_and(has));
+        tokio::time::timeout(DEADLINE, passed).await.unwrap().unwrap();
+        // And then the kernel takes it as a source.
+        CheckRoute::install(cable.lb_index, address("2001:db8::12"), MARK)
+            .await
+            .unwrap()
+            .remove()
+            .await
+            .unwrap();
+    });
+}
+
+#[test]
+fn what_a_daemon_left_is_removed_without_knowing_its_source() {
+    on_a_cable(async |cable| {
+        for (source, any, gateway) in [
+            ("192.0.2.11", "0.0.0.0", "169.254.102.98"),
+            ("2001:db8::11", "::", "fe80::666f:6f62:6172"),
+        ] {
+            for _ in 0..2 {
+                CheckRoute::install(cable.lb_index, address(source), MARK)
+                    .await
+                    .unwrap();
+            }
+            assert!(entry(&cable, gateway).await.is_some_and(|entry| entry.fixed));
+            let left = CheckRoute::left(cable.lb_index, address(any), MARK);
+            left.remove().await.unwrap();
+            assert_eq!(entry(&cable, gateway).await, None);
         }
     });
 }

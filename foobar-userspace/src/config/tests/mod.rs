@@ -43,6 +43,30 @@ fn errors(text: &str) -> Vec<Problem> {
 }
 
 #[test]
+fn an_ipv6_vip_has_ipv6_backends() {
+    let text = GOOD
+        .replace("192.0.2.101", "2001:db8:0:1::101")
+        .replace("192.0.2.21", "2001:db8:0:1::21");
+    let found = errors(&text);
+    let [error] = found.as_slice() else {
+        panic!("one error expected: {found:#?}")
+    };
+    assert_eq!(
+        error.message,
+        "the backend 192.0.2.22 is IPv4, its VIP 2001:db8:0:1::101 is IPv6"
+    );
+    let hint = error.hint.as_deref().unwrap_or_default();
+    assert!(hint.starts_with("use the server's IPv6 address"), "{hint}");
+
+    let config = parse("lb.toml", &text.replace("192.0.2.22", "2001:db8:0:1::22")).expect("a good file");
+    assert_eq!(
+        config.vips[0].service().to_string(),
+        "[2001:db8:0:1::101]:443/tcp"
+    );
+    assert_eq!(config.vips[0].backends.len(), 2);
+}
+
+#[test]
 fn a_good_file_is_read_with_its_defaults() {
     let config = good();
     assert_eq!(config.interface, "eth0");
