@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of sockets.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use hickory_proto::rr::Name;
 use serde::Deserialize;
@@ -38,7 +38,7 @@ pub struct Config {
 pub struct NameConfig {
     /// The full name
     pub name: String,
-    /// IPv4 addresses, rotated from answer to answer
+    /// IPv4 and IPv6 addresses, those of each family rotated from answer to answer
     pub addresses: Vec<String>,
 }
 
@@ -72,8 +72,8 @@ pub enum ConfigError {
     /// A name without an address.
     #[error("addresses of {0}: at least one is needed")]
     NoAddresses(String),
-    /// A text that is no IPv4 address.
-    #[error("addresses of {name}: {text:?} is not an IPv4 address")]
+    /// A text that is no IP address.
+    #[error("addresses of {name}: {text:?} is not an IP address")]
     BadAddress {
         /// The name
         name: String,
@@ -86,7 +86,7 @@ pub enum ConfigError {
         /// The name
         name: String,
         /// The address
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// The primary lies in the zone and nobody could find its address.
     #[error("primary: {0} lies in the zone but has no entry with its address")]
@@ -128,7 +128,7 @@ impl Config {
         let origin = parse("zone", &self.zone)?;
         let primary = parse("primary", &self.primary)?;
         let contact = parse("contact", &self.contact)?;
-        let mut names: Vec<(Name, Vec<Ipv4Addr>)> = Vec::with_capacity(self.names.len());
+        let mut names: Vec<(Name, Vec<IpAddr>)> = Vec::with_capacity(self.names.len());
         for entry in &self.names {
             let name = parse("name", &entry.name)?;
             if !origin.zone_of(&name) {
@@ -157,13 +157,13 @@ impl Config {
     }
 }
 
-fn addresses(entry: &NameConfig) -> Result<Vec<Ipv4Addr>, ConfigError> {
+fn addresses(entry: &NameConfig) -> Result<Vec<IpAddr>, ConfigError> {
     if entry.addresses.is_empty() {
         return Err(ConfigError::NoAddresses(entry.name.clone()));
     }
     let mut parsed = Vec::with_capacity(entry.addresses.len());
     for text in &entry.addresses {
-        let address: Ipv4Addr = text.parse().map_err(|_| ConfigError::BadAddress {
+        let address: IpAddr = text.parse().map_err(|_| ConfigError::BadAddress {
             name: entry.name.clone(),
             text: text.clone(),
         })?;
@@ -235,7 +235,7 @@ mod tests {
         );
         assert_eq!(
             refusal("\"192.0.2.102\"", "\"192.0.2.300\""),
-            "addresses of wwwfoobar.com: \"192.0.2.300\" is not an IPv4 address"
+            "addresses of wwwfoobar.com: \"192.0.2.300\" is not an IP address"
         );
         assert_eq!(
             refusal("\"192.0.2.102\"", "\"192.0.2.101\""),

@@ -2,10 +2,10 @@
 //!
 //! The turn of the rotation is given by the caller, so that a question's answer is a pure function.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::rdata::{A, NS, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, NS, SOA};
 use hickory_proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
 
 /// Refresh, retry and expire of the SOA, in seconds. They are for secondaries, and this zone is never
@@ -52,10 +52,10 @@ pub(super) struct ZoneParts {
     pub(super) contact: Name,
     pub(super) ttl: u32,
     pub(super) negative_ttl: u32,
-    pub(super) names: Vec<(Name, Vec<Ipv4Addr>)>,
+    pub(super) names: Vec<(Name, Vec<IpAddr>)>,
 }
 
-/// An authoritative zone of A records.
+/// An authoritative zone of A and AAAA records.
 #[derive(Debug)]
 pub struct Zone {
     origin: LowerName,
@@ -64,14 +64,16 @@ pub struct Zone {
     negative_soa: Record,
     ns: Record,
     primary: LowerName,
-    names: Vec<Addresses>,
+    sets: Vec<AddressSet>,
 }
 
+/// The addresses of one name and family; never empty.
 #[derive(Debug)]
-struct Addresses {
+struct AddressSet {
     lower: LowerName,
     name: Name,
-    addresses: Vec<Ipv4Addr>,
+    record_type: RecordType,
+    addresses: Vec<IpAddr>,
 }
 
 impl Zone {
@@ -101,31 +103,27 @@ impl Zone {
             negative_soa: soa_record(negative_ttl.min(NS_TTL)),
             ns: Record::from_rdata(origin.clone(), NS_TTL, RData::NS(NS(primary.clone()))),
             primary: LowerName::new(&primary),
-            names: names
+            sets: names
                 .into_iter()
-                .map(|(name, addresses)| Addresses {
-                    lower: LowerName::new(&name),
-                    name,
-                    addresses,
-                })
+                .flat_map(|(name, addresses)| AddressSet::of(&name, &addresses))
                 .collect(),
         }
     }
 
-    /// How many names have addresses, and so how many rotations a server keeps.
+    /// How many record sets of addresses there are, and so how many rotations a server keeps.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.names.len()
+        self.sets.len()
     }
 
     /// Whether no name has an address.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+        self.sets.is_empty()
     }
 
-    /// Answers a question. `turn` is asked for the rotation of the name with that index, and only where
-    /// its addresses go into the answer section.
+    /// Answers a question. `turn` is asked for the rotation of the record set with that index, and only
+    /// where its addresses go into the answer section.
     pub fn answer(&self, question: &Question, turn: impl FnOnce(usize) -> usize) -> Answer {
         if question.class != DNSClass::IN
             || !self.origin.zone_of(&question.name)
@@ -140,17 +138,18 @@ impl Zone {
             };
         }
         let is_apex = question.name == self.origin;
-        let entry = self.names.iter().position(|entry| entry.lower == question.name);
-        match (question.record_type, entry) {
-            // To ANY one record set is answer enough (RFC 8482 section 4.1).
-            (RecordType::A | RecordType::ANY, Some(index)) => {
-                self.positive(self.names[index].records(self.ttl, turn(index)), Vec::new())
-            }
+        let exists = self.sets.iter().any(|set| set.lower == question.name);
+        // To ANY one record set is answer enough (RFC 8482 section 4.1).
+        let set = self.sets.iter().position(|set| {
+            set.lower == question.name && [set.record_type, RecordType::ANY].contains(&question.record_type)
+        });
+        match (question.record_type, set) {
+            (_, Some(index)) => self.positive(self.sets[index].records(self.ttl, turn(index)), Vec::new()),
             (RecordType::SOA | RecordType::ANY, _) if is_apex => {
                 self.positive(vec![self.soa.clone()], Vec::new())
             }
             (RecordType::NS, _) if is_apex => self.positive(vec![self.ns.clone()], self.glue()),
-            _ if is_apex || entry.is_some() || self.has_descendant(&question.name) => {
+            _ if is_apex || exists || self.has_descendant(&question.name) => {
                 self.negative(ResponseCode::NoError)
             }
             _ => self.negative(ResponseCode::NXDomain),
@@ -178,27 +177,51 @@ impl Zone {
     }
 
     fn glue(&self) -> Vec<Record> {
-        self.names
+        self.sets
             .iter()
-            .find(|entry| entry.lower == self.primary)
-            .map(|entry| entry.records(self.ttl, 0))
-            .unwrap_or_default()
+            .filter(|set| set.lower == self.primary)
+            .flat_map(|set| set.records(self.ttl, 0))
+            .collect()
     }
 
     /// A name between two that exist exists as well, without data (RFC 8020).
     fn has_descendant(&self, name: &LowerName) -> bool {
-        self.names.iter().any(|entry| name.zone_of(&entry.lower))
+        self.sets.iter().any(|set| name.zone_of(&set.lower))
     }
 }
 
-impl Addresses {
+impl AddressSet {
+    /// The sets of one name: a browser asks for A and AAAA together, and each has its own rotation.
+    fn of(name: &Name, addresses: &[IpAddr]) -> Vec<Self> {
+        [RecordType::A, RecordType::AAAA]
+            .into_iter()
+            .map(|record_type| Self {
+                lower: LowerName::new(name),
+                name: name.clone(),
+                record_type,
+                addresses: addresses
+                    .iter()
+                    .filter(|address| address.is_ipv4() == (record_type == RecordType::A))
+                    .copied()
+                    .collect(),
+            })
+            .filter(|set| !set.addresses.is_empty())
+            .collect()
+    }
+
     fn records(&self, ttl: u32, turn: usize) -> Vec<Record> {
         let first = turn % self.addresses.len();
         let (end, start) = self.addresses.split_at(first);
         start
             .iter()
             .chain(end)
-            .map(|address| Record::from_rdata(self.name.clone(), ttl, RData::A(A(*address))))
+            .map(|address| {
+                let data = match address {
+                    IpAddr::V4(address) => RData::A(A(*address)),
+                    IpAddr::V6(address) => RData::AAAA(AAAA(*address)),
+                };
+                Record::from_rdata(self.name.clone(), ttl, data)
+            })
             .collect()
     }
 }
@@ -212,7 +235,8 @@ mod tests {
     }
 
     fn zone() -> Zone {
-        let address = |last| Ipv4Addr::new(192, 0, 2, last);
+        let address = |last| IpAddr::from([192, 0, 2, last]);
+        let v6 = |last| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]);
         Zone::new(ZoneParts {
             origin: name("wwwfoobar.com."),
             primary: name("dns1.wwwfoobar.com."),
@@ -224,7 +248,8 @@ mod tests {
                     name("wwwfoobar.com."),
                     vec![address(101), address(102), address(103)],
                 ),
-                (name("dns1.wwwfoobar.com."), vec![address(53)]),
+                (name("dns1.wwwfoobar.com."), vec![v6(0x53), address(53)]),
+                (name("six.wwwfoobar.com."), vec![v6(1), v6(2)]),
                 (name("a.deep.wwwfoobar.com."), vec![address(9)]),
             ],
         })
@@ -245,6 +270,7 @@ mod tests {
             .iter()
             .map(|record| match &record.data {
                 RData::A(a) => a.0.octets()[3],
+                RData::AAAA(a) => a.0.octets()[15],
                 other => panic!("not an address: {other:?}"),
             })
             .collect()
@@ -260,12 +286,24 @@ mod tests {
             [[101, 102, 103], [102, 103, 101], [103, 101, 102], [101, 102, 103]]
         );
         assert!(ask("wwwfoobar.com.", RecordType::A, usize::MAX).authoritative);
+        let turned = |turn| last_octets(&ask("six.wwwfoobar.com.", RecordType::AAAA, turn));
+        assert_eq!([turned(0), turned(1)], [[1, 2], [2, 1]]);
+    }
+
+    #[test]
+    fn each_family_of_a_name_is_a_record_set_of_its_own() {
+        let of = |record_type| last_octets(&ask("dns1.wwwfoobar.com.", record_type, 0));
+        assert_eq!(of(RecordType::A), [53]);
+        assert_eq!(of(RecordType::AAAA), [0x53]);
+        assert_eq!(of(RecordType::ANY), [53], "one set is answer enough");
+        assert_eq!(zone().len(), 5);
     }
 
     #[test]
     fn an_existing_name_without_such_data_is_no_error_with_soa() {
         for (text, record_type) in [
             ("wwwfoobar.com.", RecordType::AAAA),
+            ("six.wwwfoobar.com.", RecordType::A),
             ("dns1.wwwfoobar.com.", RecordType::NS),
             ("dns1.wwwfoobar.com.", RecordType::SOA),
             ("deep.wwwfoobar.com.", RecordType::A),
@@ -310,7 +348,7 @@ mod tests {
         assert_eq!(ask("wwwfoobar.com.", RecordType::SOA, 0).answers.len(), 1);
         let ns = ask("wwwfoobar.com.", RecordType::NS, 0);
         assert_eq!(ns.answers.len(), 1);
-        assert_eq!(ns.additionals.len(), 1);
+        assert_eq!(ns.additionals.len(), 2, "an address of each family");
         assert_eq!(ns.additionals[0].name, name("dns1.wwwfoobar.com."));
     }
 

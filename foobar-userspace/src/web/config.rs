@@ -14,7 +14,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Addresses that speak TLS.
+    /// Addresses that speak TLS. `[::]` takes IPv6 only: list `0.0.0.0` beside it.
     pub listen_https: Vec<SocketAddr>,
     /// Addresses that send browsers on to HTTPS.
     #[serde(default)]

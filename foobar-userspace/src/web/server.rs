@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures_util::FutureExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Ipv6V6Only;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,8 @@ use super::live::Live;
 use super::proxy::Proxy;
 use super::service::Service;
 
+/// Connections that wait to be taken; the kernel's net.core.somaxconn may lower it.
+const BACKLOG: u32 = 1024;
 /// How long to wait where the process has no file descriptor left.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -48,8 +52,8 @@ impl Server {
         let (live, receiver) = watch::channel(Arc::new(Live::load(config, None)?));
         let log = AccessLog::open(&config.access_log)
             .with_context(|| format!("access_log {}", config.access_log.display()))?;
-        let https = bind(&config.listen_https).await.context("listen_https")?;
-        let http = bind(&config.listen_http).await.context("listen_http")?;
+        let https = bind(&config.listen_https).context("listen_https")?;
+        let http = bind(&config.listen_http).context("listen_http")?;
         let addresses = |listeners: &[TcpListener]| -> io::Result<Vec<SocketAddr>> {
             listeners.iter().map(TcpListener::local_addr).collect()
         };
@@ -135,16 +139,26 @@ impl Server {
     }
 }
 
-async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        listeners.push(
-            TcpListener::bind(address)
-                .await
-                .with_context(|| format!("cannot listen on {address}"))?,
-        );
-    }
-    Ok(listeners)
+fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
+    addresses
+        .iter()
+        .map(|address| listen(*address).with_context(|| format!("cannot listen on {address}")))
+        .collect()
+}
+
+/// Listens on one address of one family: `[::]` takes no IPv4 connections, so that `0.0.0.0` can be listed
+/// beside it and no client has two forms of its address.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        let socket = TcpSocket::new_v6()?;
+        setsockopt(&socket, Ipv6V6Only, &true)?;
+        socket
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// One listening socket. Beyond the limit it holds one connection more, which waits for a place.
@@ -197,5 +211,22 @@ impl Entrance {
             connection.await;
             drop(place);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn both_families_can_be_listed_with_one_port() {
+        let v4 = listen((Ipv4Addr::UNSPECIFIED, 0).into()).unwrap();
+        let port = v4.local_addr().unwrap().port();
+        let v6 = listen((Ipv6Addr::UNSPECIFIED, port).into()).unwrap();
+        let client = TcpStream::connect((Ipv6Addr::LOCALHOST, port));
+        let (client, taken) = tokio::join!(client, v6.accept());
+        assert_eq!(client.unwrap().local_addr().unwrap(), taken.unwrap().1);
     }
 }

@@ -8,7 +8,7 @@ pub mod held;
 pub mod https;
 pub mod traces;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -25,6 +25,12 @@ use crate::netns;
 pub const SITE: &str = "wwwfoobar.com";
 /// The cluster's addresses.
 pub const VIPS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 101), Ipv4Addr::new(192, 0, 2, 102)];
+
+/// The cluster's IPv6 addresses, of the same owners in the same order.
+pub const VIPS6: [Ipv6Addr; 2] = [
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0x101),
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0x102),
+];
 
 const PREFIX: &str = "e2e";
 const RUNS: &str = "/run/foobar-lab";

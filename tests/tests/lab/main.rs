@@ -5,6 +5,7 @@
 //! keep the others from running, and the lab goes in any case.
 
 mod failures;
+mod ipv6;
 mod isolation;
 mod operators;
 mod scaling;
@@ -18,7 +19,7 @@ use foobar_tests::lab::Lab;
 
 type Stage = (&'static str, fn(&Lab) -> Result<String>);
 
-const STAGES: [Stage; 9] = [
+const STAGES: [Stage; 10] = [
     ("a command on the client just works", visitors::commands_just_work),
     (
         "a browser signs up and publishes an article",
@@ -28,6 +29,7 @@ const STAGES: [Stage; 9] = [
         "200 parallel curls are spread over both web servers",
         visitors::curls_are_spread,
     ),
+    ("names, pings and 200 curls by IPv6", ipv6::ipv6_works_throughout),
     (
         "nothing on the edge reaches app or database",
         isolation::tiers_are_isolated,

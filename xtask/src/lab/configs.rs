@@ -3,10 +3,10 @@
 //! The formats are the roles' own; what is not named here has the role's default.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use super::topology::{Host, SITE, Segment, Shape, VIPS};
+use super::topology::{Host, Interface, SITE, Segment, Shape, VIPS, Vip};
 
 /// The files that the configurations name.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +48,8 @@ pub(crate) fn web(files: Files<'_>, host: Host, apps: impl Iterator<Item = Host>
         .map(|app| format!("\"{}:{APP_PORT}\"", address(app, Segment::App)))
         .collect();
     format!(
-        r#"listen_https = ["0.0.0.0:443"]
-listen_http = ["0.0.0.0:80"]
+        r#"listen_https = ["0.0.0.0:443", "[::]:443"]
+listen_http = ["0.0.0.0:80", "[::]:80"]
 certificate = "{certificate}"
 key = "{key}"
 root = "{root}"
@@ -90,22 +90,18 @@ peer_macs = [{peers}]
         let https = format!(
             "\n[vip.check]\nkind = \"https\"\nhost = \"{SITE}\"\npath = \"/healthz\"\nstatus = 200\n"
         );
-        for (name, port, check) in [
-            (vip.name.to_owned(), 443, https),
-            (format!("{}-http", vip.name), 80, String::new()),
-        ] {
-            let _ = write!(
-                text,
-                "\n[[vip]]\nname = \"{name}\"\naddress = \"{}\"\nport = {port}\nprotocol = \"tcp\"\n\
-                 owned = {owned}\nslots = 65536\n{check}",
-                vip.address
-            );
-            for web in webs {
+        for (family, vip_address) in ["", "-v6"].into_iter().zip(vip.addresses()) {
+            for (scheme, port, check) in [("", 443, https.as_str()), ("-http", 80, "")] {
                 let _ = write!(
                     text,
-                    "\n[[vip.backend]]\naddress = \"{}\"\n",
-                    address(*web, Segment::Edge)
+                    "\n[[vip]]\nname = \"{}{family}{scheme}\"\naddress = \"{vip_address}\"\nport = {port}\n\
+                     protocol = \"tcp\"\nowned = {owned}\nslots = 65536\n{check}",
+                    vip.name,
                 );
+                for web in webs {
+                    let backend = edge_address(*web, vip_address);
+                    let _ = write!(text, "\n[[vip.backend]]\naddress = \"{backend}\"\n");
+                }
             }
         }
     }
@@ -114,10 +110,22 @@ peer_macs = [{peers}]
 
 /// `dns.toml` of the name server.
 pub(crate) fn dns() -> String {
-    let own = address(Host::Dns, Segment::Edge);
-    let vips: Vec<_> = VIPS.iter().map(|vip| format!("\"{}\"", vip.address)).collect();
+    let own: Vec<IpAddr> = Host::Dns
+        .interfaces()
+        .iter()
+        .flat_map(Interface::addresses)
+        .collect();
+    let quoted = |addresses: &[IpAddr]| -> String {
+        let quoted: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+        quoted.join(", ")
+    };
+    let vips: Vec<IpAddr> = VIPS.iter().flat_map(Vip::addresses).collect();
+    let listen: Vec<_> = own
+        .iter()
+        .map(|address| format!("\"{}\"", SocketAddr::new(*address, 53)))
+        .collect();
     format!(
-        r#"listen = ["{own}:53"]
+        r#"listen = [{listen}]
 zone = "{SITE}"
 ttl_seconds = 10
 negative_ttl_seconds = 10
@@ -130,9 +138,11 @@ addresses = [{vips}]
 
 [[name]]
 name = "dns1.{SITE}"
-addresses = ["{own}"]
+addresses = [{own}]
 "#,
-        vips = vips.join(", "),
+        listen = listen.join(", "),
+        vips = quoted(&vips),
+        own = quoted(&own),
     )
 }
 
@@ -145,7 +155,9 @@ pub(crate) fn hosts_file(host: Host, shape: Shape) -> String {
             .iter()
             .filter(|i| host.address(i.segment).is_some())
         {
-            let _ = writeln!(text, "{} {other}", interface.address);
+            for address in interface.addresses() {
+                let _ = writeln!(text, "{address} {other}");
+            }
         }
     }
     text
@@ -153,6 +165,14 @@ pub(crate) fn hosts_file(host: Host, shape: Shape) -> String {
 
 fn address(host: Host, segment: Segment) -> Ipv4Addr {
     host.address(segment).unwrap_or(Ipv4Addr::UNSPECIFIED)
+}
+
+/// The host's address on the edge of the same family as another.
+fn edge_address(host: Host, like: IpAddr) -> IpAddr {
+    match (like, host.ipv6()) {
+        (IpAddr::V6(_), Some(ipv6)) => ipv6.into(),
+        _ => address(host, Segment::Edge).into(),
+    }
 }
 
 /// The packet filter of a host: each inner interface takes only its own segment's packets, and an outer
@@ -195,11 +215,37 @@ mod tests {
         let text = lb(files(), Host::Lb(1), &webs);
         assert!(text.contains("peer_macs = [\"02:00:c0:00:02:0c\"]"), "{text}");
         let owned: Vec<_> = text.lines().filter(|line| line.starts_with("owned")).collect();
-        assert_eq!(
-            owned,
-            ["owned = true", "owned = true", "owned = false", "owned = false"]
+        assert_eq!(owned, [["owned = true"; 4], ["owned = false"; 4]].concat());
+        assert_eq!(text.matches("[[vip.backend]]").count(), 8 * webs.len());
+    }
+
+    #[test]
+    fn a_vip_has_backends_of_its_own_family() {
+        let text = lb(files(), Host::Lb(1), &[Host::Web(1)]);
+        let addresses: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("address = "))
+            .collect();
+        for (vip, backend) in [
+            ("\"192.0.2.101\"", "\"192.0.2.21\""),
+            ("\"2001:db8:0:1::102\"", "\"2001:db8:0:1::21\""),
+        ] {
+            assert_eq!(
+                addresses.chunks(2).filter(|pair| *pair == [vip, backend]).count(),
+                2,
+                "http and https: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_zone_has_both_families() {
+        let text = dns();
+        assert!(
+            text.contains("listen = [\"192.0.2.53:53\", \"[2001:db8:0:1::53]:53\"]"),
+            "{text}"
         );
-        assert_eq!(text.matches("[[vip.backend]]").count(), 4 * webs.len());
+        assert!(text.contains("\"2001:db8:0:1::101\", \"192.0.2.102\""), "{text}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Nobody sends it new connections any more when this begins. What it still serves is counted on the
 //! server itself: replies go straight to the client, so that only it knows.
 
+use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::configs::APP_PORT;
 use super::processes::{self, Process};
 use super::state::State;
-use super::topology::{Host, Run, Segment};
+use super::topology::{Host, Interface, Run, Segment};
 use super::{lb_status, network, readiness, roles};
 use crate::exec;
 
@@ -59,10 +60,11 @@ fn receives_nothing_new(state: &State, host: Host) -> Result<()> {
     let runs = |front: &Host| state.of(*front).any(Process::is_alive);
     match host {
         Host::Web(_) => {
-            let backend = roles::address(host, Segment::Edge)?.into();
             for lb in [Host::Lb(1), Host::Lb(2)].iter().filter(|lb| runs(lb)) {
-                lb_status::sends_nothing_new(&state.run, *lb, backend)
-                    .with_context(|| format!("{lb} has not taken it out"))?;
+                for backend in edge_addresses(host) {
+                    lb_status::sends_nothing_new(&state.run, *lb, backend)
+                        .with_context(|| format!("{lb} has not taken it out"))?;
+                }
             }
         }
         Host::App(_) => {
@@ -79,6 +81,12 @@ fn receives_nothing_new(state: &State, host: Host) -> Result<()> {
     Ok(())
 }
 
+fn edge_addresses(host: Host) -> Vec<IpAddr> {
+    let interfaces = host.interfaces();
+    let edge = interfaces.iter().filter(|i| i.segment == Segment::Edge);
+    edge.flat_map(Interface::addresses).collect()
+}
+
 /// The users' connections to a web server: those that are not health checks. An app server has none: its
 /// connections are the web servers' own, idle ones among them, and it ends its requests by itself when it
 /// is told to stop.
@@ -86,10 +94,11 @@ fn connections(run: &Run, host: Host) -> Result<usize> {
     if !matches!(host, Host::Web(_)) {
         return Ok(0);
     }
-    let mut balancers = Vec::new();
-    for lb in [Host::Lb(1), Host::Lb(2)] {
-        balancers.push(roles::address(lb, Segment::Edge)?.to_string());
-    }
+    let balancers: Vec<String> = [Host::Lb(1), Host::Lb(2)]
+        .into_iter()
+        .flat_map(edge_addresses)
+        .map(|address| address.to_string())
+        .collect();
     let list = exec::output(network::in_namespace(&run.namespace(host)).args([
         "ss",
         "-H",
@@ -112,7 +121,8 @@ fn count(list: &str, ports: &[u16], without: &[String]) -> usize {
             let (Some((_, local)), Some((peer, _))) = (ends.next(), ends.next()) else {
                 return false;
             };
-            let peer = peer.trim_start_matches("[::ffff:").trim_end_matches(']');
+            let peer = peer.trim_start_matches('[').trim_end_matches(']');
+            let peer = peer.trim_start_matches("::ffff:");
             local.parse().is_ok_and(|port| ports.contains(&port)) && !without.iter().any(|lb| lb == peer)
         })
         .count()
@@ -128,7 +138,10 @@ mod tests {
                     0 0 192.0.2.101:443 192.0.2.11:40001\n\
                     0 0 198.51.100.21:50000 198.51.100.31:8000\n\
                     0 0 [::ffff:192.0.2.102]:443 [::ffff:192.0.2.11]:40002\n\
-                    0 0 192.0.2.102:80 192.0.2.10:40003\n";
-        assert_eq!(count(list, &[443, 80], &["192.0.2.11".to_owned()]), 2);
+                    0 0 [2001:db8:0:1::101]:443 [2001:db8:0:1::10]:40003\n\
+                    0 0 [2001:db8:0:1::101]:443 [2001:db8:0:1::11]:40004\n\
+                    0 0 192.0.2.102:80 192.0.2.10:40005\n";
+        let balancer = ["192.0.2.11".to_owned(), "2001:db8:0:1::11".to_owned()];
+        assert_eq!(count(list, &[443, 80], &balancer), 3);
     }
 }

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use super::configs;
-use super::topology::{Host, Interface, Run, Segment, Shape, VIPS};
+use super::topology::{Host, Interface, Run, Segment, Shape, VIPS, Vip};
 use crate::exec;
 
 /// What `ip netns exec` binds over the machine's own resolv.conf and hosts file.
@@ -26,8 +26,18 @@ const SYSCTLS: [(&str, &str); 6] = [
     ("ipv4/conf/all/arp_announce", "2"),
     ("ipv4/conf/all/accept_redirects", "0"),
     ("ipv4/conf/all/send_redirects", "0"),
-    // The lab is IPv4 so far; link-local addresses would be a path that no rule looks at.
+    // Only the edge has IPv6: elsewhere link-local addresses would be a path that no rule looks at.
     ("ipv6/conf/all/disable_ipv6", "1"),
+];
+
+/// IPv6 of an interface on the edge, before it comes up: no router is looked for, no address is doubted. Its
+/// link-local address stays, for a web server answers from a VIP on lo, and Linux asks for the client's MAC with
+/// no source that is not the interface's own.
+const EDGE_SYSCTLS: [(&str, &str); 4] = [
+    ("accept_ra", "0"),
+    ("router_solicitations", "0"),
+    ("accept_dad", "0"),
+    ("disable_ipv6", "0"),
 ];
 
 /// Makes the namespace with the three bridges, unless it is there.
@@ -70,16 +80,16 @@ pub(crate) fn create_host(run: &Run, host: Host, shape: Shape, pass: &Path) -> R
             .with_context(|| format!("cannot connect {host} to {}", interface.segment))?;
     }
     if matches!(host, Host::Web(_)) {
-        for vip in VIPS {
-            ip(&[
-                "-n",
-                &namespace,
-                "addr",
-                "add",
-                &format!("{}/32", vip.address),
-                "dev",
-                "lo",
-            ])?;
+        for address in VIPS.iter().flat_map(Vip::addresses) {
+            // One host's, of whatever family; no IPv6 address is tentative, not even for a moment.
+            let (whole, settled) = if address.is_ipv4() {
+                (32, None)
+            } else {
+                (128, Some("nodad"))
+            };
+            let address = format!("{address}/{whole}");
+            let words = ["-n", &namespace, "addr", "add", &address, "dev", "lo"];
+            ip(&words.into_iter().chain(settled).collect::<Vec<_>>())?;
         }
     }
     let mut nft = in_namespace(&namespace);
@@ -124,6 +134,14 @@ fn plug(run: &Run, host: Host, interface: &Interface, pass: &Path) -> Result<()>
         "dev",
         name,
     ])?;
+    if let Some(address) = interface.ipv6 {
+        let keys = EDGE_SYSCTLS.map(|(key, value)| (format!("ipv6/conf/{name}/{key}"), value));
+        let mut settings: Vec<_> = keys.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+        settings.push(("ipv6/conf/lo/disable_ipv6", "0"));
+        set(&namespace, &settings)?;
+        let address = format!("{address}/64");
+        ip(&["-n", &namespace, "addr", "add", &address, "dev", name, "nodad"])?;
+    }
     ip(&["-n", &namespace, "link", "set", name, "up"])?;
     // Over veth an offloaded checksum stays partial, and a program that rewrites packets would pass it on.
     for (namespace, device) in [(&namespace, name), (&fabric, port)] {
@@ -142,7 +160,12 @@ fn plug(run: &Run, host: Host, interface: &Interface, pass: &Path) -> Result<()>
 fn add_namespace(namespace: &str) -> Result<()> {
     ip(&["netns", "add", namespace])?;
     ip(&["-n", namespace, "link", "set", "lo", "up"])?;
-    let lines: String = SYSCTLS
+    set(namespace, &SYSCTLS)
+}
+
+/// Sets kernel settings below /proc/sys/net; one that the kernel does not have is left out.
+fn set(namespace: &str, settings: &[(&str, &str)]) -> Result<()> {
+    let lines: String = settings
         .iter()
         .map(|(key, value)| format!("[ ! -e /proc/sys/net/{key} ] || echo {value} > /proc/sys/net/{key}\n"))
         .collect();

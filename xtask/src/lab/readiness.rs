@@ -1,12 +1,13 @@
 //! When is a host ready: a real question asked inside its namespace, again and again up to a deadline.
 
+use std::net::IpAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use super::configs::APP_PORT;
-use super::topology::{Host, Run, SITE, Segment, VIPS};
+use super::topology::{Host, Run, SITE, Segment, VIPS, Vip};
 use super::{certificates, database, lb_status, network, roles};
 use crate::exec;
 
@@ -86,8 +87,11 @@ pub(crate) fn web_health(run: &Run, host: Host) -> Result<String> {
 
 /// The whole path, through each VIP.
 fn site(run: &Run) -> Result<()> {
-    for vip in VIPS {
-        let resolve = format!("{SITE}:443:{}", vip.address);
+    for address in VIPS.iter().flat_map(Vip::addresses) {
+        let resolve = match address {
+            IpAddr::V4(address) => format!("{SITE}:443:{address}"),
+            IpAddr::V6(address) => format!("{SITE}:443:[{address}]"),
+        };
         curl(
             run,
             Host::Client,
@@ -100,13 +104,22 @@ fn site(run: &Run) -> Result<()> {
 
 fn name_server(run: &Run) -> Result<()> {
     let server = format!("@{}", roles::address(Host::Dns, Segment::Edge)?);
-    let answer = exec::output(
-        network::in_namespace(&run.namespace(Host::Dns))
-            .args(["dig", "+short", "+time=1", "+tries=1", &server, SITE, "A"]),
-    )?;
-    for vip in VIPS {
-        if !answer.lines().any(|line| line == vip.address.to_string()) {
-            bail!("{} is not among the addresses of {SITE}: {answer:?}", vip.address);
+    let mut answer = String::new();
+    for record_type in ["A", "AAAA"] {
+        answer += &exec::output(network::in_namespace(&run.namespace(Host::Dns)).args([
+            "dig",
+            "+short",
+            "+time=1",
+            "+tries=1",
+            &server,
+            SITE,
+            record_type,
+        ]))?;
+        answer.push('\n');
+    }
+    for address in VIPS.iter().flat_map(Vip::addresses) {
+        if !answer.lines().any(|line| line == address.to_string()) {
+            bail!("{address} is not among the addresses of {SITE}: {answer:?}");
         }
     }
     Ok(())

@@ -21,8 +21,8 @@ pub(crate) fn welcome(state: &State) -> String {
     for vip in VIPS {
         let _ = writeln!(
             text,
-            "  {:<7} {:<15} owned by {}",
-            vip.name, vip.address, vip.owner
+            "  {:<7} {:<15} {}  owned by {}",
+            vip.name, vip.address, vip.ipv6, vip.owner
         );
     }
     let _ = writeln!(text, "\n  logs  {}", directory.join("logs").display());
@@ -68,7 +68,10 @@ fn hosts(state: &State) -> String {
         let addresses: Vec<_> = host
             .interfaces()
             .iter()
-            .map(|i| format!("{} ({})", i.address, i.segment))
+            .map(|i| {
+                let addresses: Vec<_> = i.addresses().iter().map(ToString::to_string).collect();
+                format!("{} ({})", addresses.join(" "), i.segment)
+            })
             .collect();
         let _ = writeln!(text, "  {:<7} {}", host.to_string(), addresses.join(", "));
     }
@@ -144,7 +147,7 @@ fn describe(state: &State) -> Value {
         "published": state.published,
         "fabric": run.fabric(),
         "vips": VIPS.map(|vip| json!({
-            "name": vip.name, "address": vip.address, "owner": vip.owner.to_string(),
+            "name": vip.name, "address": vip.address, "ipv6": vip.ipv6, "owner": vip.owner.to_string(),
         })),
         "hosts": hosts,
         "others": others,
@@ -155,7 +158,7 @@ fn describe_host(state: &State, host: Host) -> Value {
     let interfaces: Vec<_> = host
         .interfaces()
         .iter()
-        .map(|i| json!({ "name": i.name, "segment": i.segment.to_string(), "address": i.address, "mac": i.mac() }))
+        .map(|i| json!({ "name": i.name, "segment": i.segment.to_string(), "address": i.address, "ipv6": i.ipv6, "mac": i.mac() }))
         .collect();
     let processes: Vec<_> = state
         .of(host)

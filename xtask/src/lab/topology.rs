@@ -1,10 +1,10 @@
 //! Who is in the lab, on which segments and under which addresses. Pure: numbers in, names out.
 //!
-//! All addresses are documentation addresses (RFC 5737). The three segments are bridges of their own in
-//! the run's fabric namespace, and nothing routes between them.
+//! All addresses are documentation addresses (RFC 5737, RFC 3849). The three segments are bridges of their own
+//! in the run's fabric namespace, and nothing routes between them. Only the edge has IPv6.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -14,27 +14,44 @@ use serde::{Deserialize, Serialize};
 /// The name that the cluster serves.
 pub(crate) const SITE: &str = "wwwfoobar.com";
 
-/// A cluster address, and the balancer that owns it.
+/// A cluster address of each family, and the balancer that owns both.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Vip {
     pub(crate) name: &'static str,
     pub(crate) address: Ipv4Addr,
+    pub(crate) ipv6: Ipv6Addr,
     pub(crate) owner: Host,
 }
 
-/// The cluster's two addresses.
+impl Vip {
+    /// Both of its addresses.
+    pub(crate) fn addresses(&self) -> [IpAddr; 2] {
+        [self.address.into(), self.ipv6.into()]
+    }
+}
+
+/// The cluster's two VIPs.
 pub(crate) const VIPS: [Vip; 2] = [
     Vip {
         name: "site-a",
         address: Ipv4Addr::new(192, 0, 2, 101),
+        ipv6: edge_ipv6(101),
         owner: Host::Lb(1),
     },
     Vip {
         name: "site-b",
         address: Ipv4Addr::new(192, 0, 2, 102),
+        ipv6: edge_ipv6(102),
         owner: Host::Lb(2),
     },
 ];
+
+/// An IPv6 address on the edge. Its last group reads as the last octet of the IPv4 address does: ::101 for .101.
+const fn edge_ipv6(last: u8) -> Ipv6Addr {
+    let last = last as u16;
+    let group = last / 100 * 0x100 + last / 10 % 10 * 0x10 + last % 10;
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, group)
+}
 
 /// A lab's name: several can run side by side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,6 +202,7 @@ impl Host {
                 port: format!("{self}-{segment}"),
                 segment,
                 address: segment.address(last),
+                ipv6: (segment == Segment::Edge).then(|| edge_ipv6(last)),
             })
             .collect()
     }
@@ -195,6 +213,13 @@ impl Host {
             .into_iter()
             .find(|i| i.segment == segment)
             .map(|i| i.address)
+    }
+}
+
+impl Host {
+    /// The host's IPv6 address, if it is on the edge.
+    pub(crate) fn ipv6(self) -> Option<Ipv6Addr> {
+        self.interfaces().into_iter().find_map(|i| i.ipv6)
     }
 }
 
@@ -245,9 +270,16 @@ pub(crate) struct Interface {
     pub(crate) port: String,
     pub(crate) segment: Segment,
     pub(crate) address: Ipv4Addr,
+    pub(crate) ipv6: Option<Ipv6Addr>,
 }
 
 impl Interface {
+    /// Its addresses, the IPv4 one first.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        let v6 = self.ipv6.map(IpAddr::from);
+        [self.address.into()].into_iter().chain(v6).collect()
+    }
+
     /// The MAC: locally administered, made of the address.
     pub(crate) fn mac(&self) -> String {
         let [a, b, c, d] = self.address.octets();
@@ -278,15 +310,25 @@ mod tests {
             .collect();
         let mut seen = HashSet::new();
         for interface in &interfaces {
-            assert!(seen.insert(interface.address.to_string()), "{interface:?}");
+            for address in interface.addresses() {
+                assert!(seen.insert(address.to_string()), "{interface:?}");
+                assert!(
+                    VIPS.iter().all(|vip| !vip.addresses().contains(&address)),
+                    "{interface:?}"
+                );
+            }
             assert!(seen.insert(interface.mac()), "{interface:?}");
             assert!(seen.insert(interface.port.clone()), "{interface:?}");
             assert!(interface.port.len() <= 15, "{interface:?}");
-            assert!(
-                VIPS.iter().all(|vip| vip.address != interface.address),
-                "{interface:?}"
-            );
         }
+    }
+
+    #[test]
+    fn ipv6_addresses_read_as_the_ipv4_ones_do_and_only_the_edge_has_them() {
+        assert_eq!(VIPS[1].ipv6.to_string(), "2001:db8:0:1::102");
+        assert_eq!(Host::Web(1).ipv6().unwrap().to_string(), "2001:db8:0:1::21");
+        assert_eq!(Host::Lb(2).ipv6().unwrap().to_string(), "2001:db8:0:1::12");
+        assert_eq!(Host::App(1).ipv6(), None);
     }
 
     #[test]
