@@ -95,6 +95,22 @@ impl Slot {
         }
     }
 
+    /// The slot for a packet that opens nothing: where nobody takes new flows, the earlier owners still have
+    /// theirs, so that the latest of them comes first.
+    #[inline(always)]
+    pub const fn for_known_flows(self) -> Self {
+        if self.current == NONE {
+            Self {
+                current: self.previous,
+                previous: self.older,
+                older: NONE,
+                ..self
+            }
+        } else {
+            self
+        }
+    }
+
     /// The slot as the word that the maps hold (`current` in the lowest 16 bits).
     #[inline(always)]
     pub const fn to_word(self) -> u64 {
@@ -163,6 +179,19 @@ mod tests {
         // SAFETY: both are 8 plain bytes.
         let bytes: u64 = unsafe { core::mem::transmute(slot) };
         assert_eq!(bytes, slot.to_word());
+    }
+
+    #[test]
+    fn a_slot_that_lost_its_last_owner_still_has_candidates_for_known_flows() {
+        let slot = Slot {
+            previous: 2,
+            older: 3,
+            phase: Phase::Kept as u16,
+            ..Slot::settled(NONE)
+        };
+        let known = slot.for_known_flows();
+        assert_eq!((known.current, known.previous, known.older), (2, 3, NONE));
+        assert_eq!(known.for_known_flows(), known);
     }
 
     #[test]

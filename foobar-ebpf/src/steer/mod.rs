@@ -155,11 +155,14 @@ pub fn owner(
         Phase::Kept => count(Counter::SlotKept),
     }
     if matches!(tracking, Tracking::None) {
-        return if vip.flags & VIP_CANDIDATES == 0 {
-            alone
-        } else {
-            (Owner::of(slot.current), slot)
+        if vip.flags & VIP_CANDIDATES == 0 {
+            return alone;
+        }
+        let slot = match transport.segment {
+            Segment::Open => slot,
+            Segment::Data | Segment::End | Segment::Datagram | Segment::Error => slot.for_known_flows(),
         };
+        return (Owner::of(slot.current), slot);
     }
     let flow = Flow::new(settings, vip, place.index, place.hash, *source, transport);
     let note = flow.find();

@@ -93,6 +93,8 @@ pub struct VipStatus {
     pub serving: String,
     /// A change waits for room for notes.
     pub waiting: bool,
+    /// Slots that a change waits for, because they have three owners.
+    pub waiting_slots: usize,
     /// Number of slots.
     pub slots: u32,
     /// Slots by phase.
@@ -118,6 +120,8 @@ pub struct PhaseCounts {
     pub moving: usize,
     /// T has passed; noted flows remain.
     pub moved: usize,
+    /// Earlier owners are candidates.
+    pub kept: usize,
 }
 
 /// A backend of a VIP.

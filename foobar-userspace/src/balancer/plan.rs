@@ -38,6 +38,9 @@ pub struct Plan {
     pub desired: Vec<u16>,
     /// Why these.
     pub serving: Serving,
+    /// Ids that can't take new flows though others can: a slot of theirs can't wait. Those that are only drained
+    /// are none of them.
+    pub failing: Vec<u16>,
     /// Ids that leave their slots at once, `desired` naming the heirs. Empty unless somebody is up: while all
     /// are down none leaves.
     pub leaving: Vec<u16>,
@@ -72,15 +75,17 @@ pub fn desired(kind: TableKind, seed: u64, slots: usize, members: &[(Member, Hea
         .filter(|(_, h)| takes_new(*h))
         .map(|(m, _)| *m)
         .collect();
-    let leaves = |health| serving == Serving::Healthy && health == Health::HardDown;
+    let ids_in = |wanted: &[Health]| -> Vec<u16> {
+        let found = members
+            .iter()
+            .filter(|(_, health)| serving == Serving::Healthy && wanted.contains(health));
+        found.map(|(member, _)| member.id).collect()
+    };
     Plan {
         desired: table::fill(kind, seed, slots, &takers),
         serving,
-        leaving: members
-            .iter()
-            .filter(|(_, h)| leaves(*h))
-            .map(|(m, _)| m.id)
-            .collect(),
+        failing: ids_in(&[Health::SoftDown, Health::HardDown, Health::Unknown]),
+        leaving: ids_in(&[Health::HardDown]),
     }
 }
 
@@ -132,6 +137,33 @@ mod tests {
         assert_eq!(
             plan(&members),
             (BTreeSet::from([1, 7]), Serving::Healthy, vec![3])
+        );
+    }
+
+    #[test]
+    fn who_fails_while_others_serve_cannot_wait_and_who_is_drained_can() {
+        let failing = |members: &[(u16, Health)]| {
+            let members: Vec<_> = (1..)
+                .zip(members)
+                .map(|(id, &(weight, health))| {
+                    let name = [id as u8; 16];
+                    (Member { name, weight, id }, health)
+                })
+                .collect();
+            desired(TableKind::Maglev, 1, 4096, &members).failing
+        };
+        let others = [
+            (100, Health::SoftDown),
+            (0, Health::SoftDown),
+            (100, Health::HardDown),
+            (100, Health::Unknown),
+            (100, Health::Draining),
+            (0, Health::Up),
+        ];
+        assert_eq!(failing(&others), Vec::<u16>::new());
+        assert_eq!(
+            failing(&[&others[..], &[(100, Health::Up)]].concat()),
+            [1, 2, 3, 4]
         );
     }
 

@@ -5,12 +5,24 @@
 //! changes a slot is a method here, called by one writer. Times are CLOCK_MONOTONIC in nanoseconds and come from
 //! the caller; nothing is written to a map: [`SlotTable::take_changed`] says what has to be.
 //!
+//! Where nothing is noted and packets carry their slot's members as candidates ([`History::Kept`]), a slot keeps
+//! its earlier owners instead: nobody knows whether their flows live, so that they stay, whatever time passes,
+//! until they leave (hard down, or cut off at the end of a drain) or a fourth owner needs the place. That one
+//! waits until T after the slot's last change, unless the current owner fails: then new flows must go elsewhere
+//! at once. [`SlotTable::take_displaced`] counts both.
+//!
 //! Invariants: a settled slot has no history and no live note in it names another member than `current`; the
-//! un-noted owner doesn't change while a slot is moving, unless that member leaves.
+//! un-noted owner doesn't change while a slot is moving, unless that member leaves; a kept slot that has room
+//! loses nobody.
+
+mod history;
+mod kept;
 
 use std::collections::BTreeMap;
 
 use foobar_common::slot::{ColdSlot, Member, NONE, Phase, Slot};
+
+pub use history::History;
 
 /// How long new flows are still noted after moving ends, and how long a slot stays open at least.
 pub const LINGER_NS: u64 = 1_000_000_000;
@@ -31,33 +43,43 @@ pub struct Usage {
 /// The slots of one VIP.
 #[derive(Clone, Debug)]
 pub struct SlotTable {
+    history: History,
     slots: Vec<ColdSlot>,
     phases: [usize; PHASES],
     changed: Vec<u32>,
     is_changed: Vec<bool>,
+    /// Kept slots that a fourth owner waits for.
+    waiting: BTreeMap<u32, Member>,
+    displaced: usize,
 }
 
 impl SlotTable {
     /// `count` settled slots without an owner.
     #[must_use]
-    pub fn new(count: usize) -> Self {
-        Self::adopt(std::iter::repeat_n(ColdSlot::default(), count))
+    pub fn new(history: History, count: usize) -> Self {
+        Self::adopt(history, std::iter::repeat_n(ColdSlot::default(), count))
     }
 
-    /// The slots that maps held, as they are. An owner that is no member any more has to [`leave`](Self::leave).
+    /// The slots that maps held, as far as [`set_history`](Self::set_history) leaves them. An owner that is no
+    /// member any more has to [`leave`](Self::leave).
     #[must_use]
-    pub fn adopt(held: impl IntoIterator<Item = ColdSlot>) -> Self {
+    pub fn adopt(history: History, held: impl IntoIterator<Item = ColdSlot>) -> Self {
         let slots: Vec<ColdSlot> = held.into_iter().collect();
         let mut phases = [0; PHASES];
         for held in &slots {
             phases[held.slot.phase() as usize] += 1;
         }
-        Self {
+        let mut table = Self {
+            history: History::Noted,
             is_changed: vec![false; slots.len()],
             slots,
             phases,
             changed: Vec::new(),
-        }
+            waiting: BTreeMap::new(),
+            displaced: 0,
+        };
+        table.set_history(history);
+        table
     }
 
     /// All slots, with the time at which each one's phase began.
@@ -112,13 +134,50 @@ impl SlotTable {
 
     /// Gives slot `i` to `member`, keeping what its earlier owners have. True where that is a change.
     ///
-    /// A slot that nobody had has no flows to keep, so its phase stays.
+    /// A slot that nobody had has no flows to keep, so its phase stays. A kept slot that has three owners waits
+    /// with a fourth.
     pub fn change(&mut self, i: usize, member: Member, now_ns: u64) -> bool {
-        let ColdSlot { slot, since_ns } = self.slots[i];
+        self.change_from(i, member, &[], now_ns)
+    }
+
+    /// As [`change`](Self::change); and nothing waits behind a current owner that is `failing`.
+    fn change_from(&mut self, i: usize, member: Member, failing: &[Member], now_ns: u64) -> bool {
+        let slot = self.slots[i].slot;
+        self.waiting.remove(&(i as u32));
         if slot.current == member {
             return false;
         }
-        let next = match slot.phase() {
+        let next = match self.history {
+            History::Noted => self.noted(i, member, now_ns),
+            History::Forgotten => ColdSlot {
+                slot: Slot::settled(member),
+                since_ns: now_ns,
+            },
+            History::Kept => {
+                let is_failing = |member| failing.contains(&member);
+                let room = if kept::fits(slot, member) {
+                    slot
+                } else if is_failing(slot.current) {
+                    self.displaced += 1;
+                    kept::relieved(slot, is_failing)
+                } else {
+                    self.waiting.insert(i as u32, member);
+                    return false;
+                };
+                ColdSlot {
+                    slot: kept::given(room, member),
+                    since_ns: now_ns,
+                }
+            }
+        };
+        self.put(i, next);
+        true
+    }
+
+    /// Slot `i` given to `member`, with its old owners' flows to be noted.
+    fn noted(&self, i: usize, member: Member, now_ns: u64) -> ColdSlot {
+        let ColdSlot { slot, since_ns } = self.slots[i];
+        match slot.phase() {
             Phase::Moving => {
                 let unnoted = if slot.previous == NONE && slot.older == NONE {
                     NONE
@@ -145,21 +204,20 @@ impl SlotTable {
                 slot: moving(member, slot.current, NONE),
                 since_ns: now_ns,
             },
-        };
-        self.put(i, next);
-        true
+        }
     }
 
-    /// Applies a whole table of owners as changes.
+    /// Applies a whole table of owners as changes. No slot waits behind an owner that is `failing`: one that
+    /// can't take new flows, though others can.
     ///
     /// # Panics
     /// Where `desired` has another length than the table.
-    pub fn retarget(&mut self, desired: &[Member], now_ns: u64) -> usize {
+    pub fn retarget(&mut self, desired: &[Member], failing: &[Member], now_ns: u64) -> usize {
         assert_eq!(desired.len(), self.slots.len(), "a table of another size");
         desired
             .iter()
             .enumerate()
-            .filter(|(i, member)| self.change(*i, **member, now_ns))
+            .filter(|(i, member)| self.change_from(*i, **member, failing, now_ns))
             .count()
     }
 
@@ -174,8 +232,19 @@ impl SlotTable {
             return;
         }
         for (i, &heir) in heirs.iter().enumerate() {
+            if let Some(next) = self.waiting.get_mut(&(i as u32))
+                && *next == member
+            {
+                *next = heir;
+            }
             let ColdSlot { slot, since_ns } = self.slots[i];
             if ![slot.current, slot.previous, slot.older].contains(&member) {
+                continue;
+            }
+            if self.history != History::Noted {
+                let since_ns = if slot.current == member { now_ns } else { since_ns };
+                let slot = kept::without(slot, member, heir);
+                self.put(i, ColdSlot { slot, since_ns });
                 continue;
             }
             let current = if slot.current == member {
@@ -211,9 +280,18 @@ impl SlotTable {
         }
     }
 
-    /// Lets time pass: moving ends after the idle time T, new flows are noted for a second more.
+    /// Lets time pass: moving ends after the idle time T, new flows are noted for a second more; what waits for
+    /// T does no longer.
     pub fn advance(&mut self, now_ns: u64, idle_ns: u64) {
-        if self.count(Phase::Moving) + self.count(Phase::Fresh) == 0 {
+        match self.history {
+            History::Noted => self.advance_noted(now_ns, idle_ns),
+            History::Kept => self.admit(now_ns, idle_ns),
+            History::Forgotten => (),
+        }
+    }
+
+    fn advance_noted(&mut self, now_ns: u64, idle_ns: u64) {
+        if self.count(Phase::Moving) + self.count(Phase::Fresh) + self.count(Phase::Kept) == 0 {
             return;
         }
         for i in 0..self.slots.len() {
@@ -222,6 +300,7 @@ impl SlotTable {
             let phase = match slot.phase() {
                 Phase::Moving if elapsed > idle_ns => Phase::Fresh,
                 Phase::Fresh if elapsed > LINGER_NS => Phase::Moved,
+                Phase::Kept if elapsed > idle_ns => Phase::Settled,
                 Phase::Settled | Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved | Phase::Kept => {
                     continue;
                 }

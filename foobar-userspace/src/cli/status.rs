@@ -94,11 +94,12 @@ fn render(status: &Status) -> String {
     }
     for vip in &status.vips {
         let phases = vip.phases;
-        let trouble = match (vip.serving.as_str(), vip.waiting) {
-            ("none_up", _) => "  ALL BACKENDS DOWN, all are used",
-            ("nobody", _) => "  NO BACKEND",
-            (_, true) => "  a change waits for room for notes",
-            _ => "",
+        let trouble = match (vip.serving.as_str(), vip.waiting, vip.waiting_slots) {
+            ("none_up", ..) => "  ALL BACKENDS DOWN, all are used",
+            ("nobody", ..) => "  NO BACKEND",
+            (_, true, _) => "  a change waits for room for notes",
+            (_, false, 1..) => "  a change waits in slots that have three owners",
+            (_, false, 0) => "",
         };
         line(format!(
             "\n{}  {}  {}{}",
@@ -108,12 +109,13 @@ fn render(status: &Status) -> String {
             trouble
         ));
         line(format!(
-            "  slots {}: settled {}, open {}, moving {}, moved {}   packets {}  bytes {}  connections {}",
+            "  slots {}: settled {}, open {}, moving {}, moved {}, kept {}   packets {}  bytes {}  connections {}",
             vip.slots,
             phases.settled,
             phases.open,
             phases.moving,
             phases.moved,
+            phases.kept,
             vip.packets,
             vip.bytes,
             vip.connections

@@ -8,13 +8,13 @@ use foobar_common::target::{
     TARGET_DOWN, TARGET_DRAINED, TARGET_GONE, TARGET_GUE, TARGET_IPIP, TARGET_JUDGED, TARGET_REMOVED,
     TARGET_RESOLVED, TARGET_USED, Target,
 };
-use foobar_common::vip::VipKind;
+use foobar_common::vip::{VIP_CANDIDATES, VipKind};
 
 use super::member::Member;
 use super::steering::{Steering, Vip};
 use crate::balancer::members::MemberPool;
 use crate::balancer::plan::Serving;
-use crate::balancer::slots::SlotTable;
+use crate::balancer::slots::{History, SlotTable};
 use crate::config::{Config, Forward, Protocol, Service};
 use crate::dataplane::DataPlane;
 use crate::health::State;
@@ -59,7 +59,14 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
                 "the number of a VIP's slots can't change while it is in force: the old one stays"
             );
         }
+        // What the configuration says now is for `apply`, which knows what has to come before.
+        let in_force = if entry.flags & VIP_CANDIDATES == 0 {
+            History::Noted
+        } else {
+            History::Kept
+        };
         let mut table = SlotTable::adopt(
+            in_force,
             (entry.slot_base..entry.slot_base + slots).map(|index| held(&plane, index, now_ns)),
         );
         let mut config = wanted.clone();

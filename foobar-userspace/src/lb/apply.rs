@@ -10,7 +10,7 @@ use foobar_common::time::note_lifetime;
 use foobar_common::vip::{VIP_CANDIDATES, VIP_RESET, VIP_TRACK_NONE, Vip as Entry, VipKey, VipKind};
 
 use super::member::Member;
-use super::steering::{Steering, Urgency, Vip, deadline};
+use super::steering::{Steering, Urgency, Vip, deadline, history};
 use crate::balancer::plan::Serving;
 use crate::balancer::slots::SlotTable;
 use crate::config::{self, Config, Forward, Protocol, Service, Unserved};
@@ -61,7 +61,18 @@ impl Steering {
         for place in 0..self.vips.len() {
             self.replan(place, Urgency::Discretion, now_ns);
         }
+        // Who is noted is a candidate before notes stop counting, and no slot is kept before its VIP's packets
+        // carry candidates.
+        self.recall_notes(now_ns)?;
         self.publish()?;
+        for place in 0..self.vips.len() {
+            let vip = &mut self.vips[place];
+            let wanted = history(&vip.config);
+            if vip.table.history() != wanted {
+                vip.table.set_history(wanted);
+                self.flush(place);
+            }
+        }
         for vip in gone {
             tracing::warn!(vip = vip.config.name, service = %vip.config.service(), "VIP removed: its packets are no longer taken, its flows end");
             for member in vip.members {
@@ -82,7 +93,8 @@ impl Steering {
         };
         let id = self.next_vip;
         self.next_vip += 1;
-        let mut table = SlotTable::adopt(std::iter::repeat_n(ColdSlot::default(), config.slots as usize));
+        let empty = std::iter::repeat_n(ColdSlot::default(), config.slots as usize);
+        let mut table = SlotTable::adopt(history(config), empty);
         for slot in 0..config.slots {
             let ColdSlot {
                 slot: value,

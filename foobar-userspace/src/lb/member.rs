@@ -65,10 +65,9 @@ impl Member {
             State::Unknown => Health::Unknown,
         };
         let wanted = self.is_wanted();
-        let health = if !wanted && health != Health::HardDown {
-            Health::Draining
-        } else {
-            health
+        let health = match health {
+            Health::Up | Health::Unknown if !wanted => Health::Draining,
+            health => health,
         };
         let weight = if wanted { self.weight } else { 0 };
         (
@@ -215,6 +214,12 @@ mod tests {
             ..drained
         };
         assert_eq!(dead.planned().1, Health::HardDown);
+        let failing = Member {
+            health: State::SoftDown,
+            ..dead
+        };
+        let (planned, health) = failing.planned();
+        assert_eq!((planned.weight, health), (0, Health::SoftDown));
     }
 
     #[test]

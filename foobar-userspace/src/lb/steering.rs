@@ -11,7 +11,7 @@ use foobar_common::target::{TARGET_GONE, TARGET_USED};
 use super::member::Member;
 use crate::balancer::members::MemberPool;
 use crate::balancer::plan::{self, Serving};
-use crate::balancer::slots::SlotTable;
+use crate::balancer::slots::{History, SlotTable};
 use crate::balancer::table::TableKind;
 use crate::config::{self, Forward};
 use crate::dataplane::{DataPlane, OuterSource};
@@ -32,7 +32,8 @@ pub(super) struct Vip {
     pub(super) members: Vec<Member>,
     /// Who serves.
     pub(super) serving: Serving,
-    /// A change that may wait does, because there is no room for the notes that it would make.
+    /// A change that may wait does, because there is no room for the notes that it would make. (Single slots
+    /// may wait besides: [`SlotTable::waiting`].)
     pub(super) waiting: bool,
     /// When somebody was up again after nobody was, CLOCK_MONOTONIC in nanoseconds; 0: long ago.
     pub(super) recovered_ns: u64,
@@ -165,6 +166,7 @@ impl Steering {
             self.plane
                 .set_target_state(member.id, member.flags(), member.weight, member.deadline_ns);
         }
+        let crowded = crowded && vip.table.history() == History::Noted;
         if urgency == Urgency::Discretion && crowded && vip.serving == Serving::Healthy {
             if !vip.waiting {
                 tracing::warn!(
@@ -206,7 +208,7 @@ impl Steering {
         for &id in &plan.leaving {
             vip.table.leave(id, &plan.desired, now_ns);
         }
-        vip.table.retarget(&plan.desired, now_ns);
+        vip.table.retarget(&plan.desired, &plan.failing, now_ns);
         self.flush(place);
         for id in plan.leaving {
             self.reincarnate(place, id, now_ns);
@@ -219,6 +221,14 @@ impl Steering {
         for index in vip.table.take_changed() {
             let ColdSlot { slot, since_ns } = vip.table.slots()[index as usize];
             self.plane.set_slot(vip.base + index, slot, since_ns);
+        }
+        let displaced = vip.table.take_displaced();
+        if displaced > 0 {
+            tracing::warn!(
+                vip = vip.config.name,
+                slots = displaced,
+                "slots needed a fourth owner: flows that their oldest one still has are lost"
+            );
         }
     }
 
@@ -321,6 +331,15 @@ pub(super) fn plan_of(vip: &Vip, seed: u64) -> plan::Plan {
         config::TableKind::Rendezvous => TableKind::Rendezvous,
     };
     plan::desired(kind, seed, vip.config.slots as usize, &members)
+}
+
+/// What a VIP's slots do with their earlier owners.
+pub(super) const fn history(config: &config::Vip) -> History {
+    if config.second_chance {
+        History::Kept
+    } else {
+        History::Noted
+    }
 }
 
 /// When a drain that begins now ends by force.

@@ -7,9 +7,10 @@ use std::io;
 use foobar_common::flow::{flow_hash, ports_be};
 use foobar_common::slot::{Member as Id, Phase};
 use foobar_common::target::TARGET_GONE;
-use foobar_common::time::{age, note_lifetime, ticks};
+use foobar_common::time::{Ticks, age, note_lifetime, ticks};
 
-use super::steering::Steering;
+use super::steering::{Steering, history};
+use crate::balancer::slots::History;
 use crate::dataplane::{NoteEntry, Sweep};
 
 /// A VIP, as the sweep needs it.
@@ -18,7 +19,7 @@ struct Swept {
     base: u32,
     mask: u32,
     lifetime: u32,
-    /// By slot: its owner, whether it is settled, whether a live note names somebody else.
+    /// By slot: its owner, whether no note counts in it, whether a live note names somebody else.
     slots: Vec<(Id, bool, bool)>,
     ready: Vec<u32>,
 }
@@ -28,7 +29,7 @@ impl Steering {
     pub(super) fn needs_sweep(&self) -> bool {
         self.pool.retired().next().is_some()
             || self.vips.iter().any(|vip| {
-                vip.table.count(Phase::Settled) != vip.config.slots as usize
+                vip.table.count(Phase::Settled) + vip.table.count(Phase::Kept) != vip.config.slots as usize
                     || vip.members.iter().any(|member| member.removed)
             })
             || self.notes > 0
@@ -41,28 +42,7 @@ impl Steering {
     pub(super) fn sweep(&mut self, now_ns: u64) -> io::Result<()> {
         let now = ticks(now_ns);
         let seed = self.seed;
-        let mut swept: Vec<Swept> = self
-            .vips
-            .iter()
-            .map(|vip| Swept {
-                id: vip.id,
-                base: vip.base,
-                mask: vip.config.slots - 1,
-                lifetime: note_lifetime(vip.idle_ns()),
-                slots: vip
-                    .table
-                    .slots()
-                    .iter()
-                    .map(|held| (held.slot.current, held.slot.phase() == Phase::Settled, false))
-                    .collect(),
-                ready: vip.table.may_settle(now_ns),
-            })
-            .collect();
-        let by_id: BTreeMap<u32, usize> = swept
-            .iter()
-            .enumerate()
-            .map(|(place, vip)| (vip.id, place))
-            .collect();
+        let (mut swept, by_id) = self.swept(now_ns);
         let gone: HashSet<Id> = self
             .pool
             .retired()
@@ -72,39 +52,14 @@ impl Steering {
         let mut named: HashSet<Id> = HashSet::new();
 
         self.notes = self.plane.sweep_notes(|entry| {
-            let (place, slot, member, idle) = match entry {
-                NoteEntry::Noted(key, note) => {
-                    let Some(&place) = by_id.get(&key.vip) else {
-                        return Sweep::Delete;
-                    };
-                    let ports = ports_be(key.source_port_be, key.destination_port_be);
-                    let hash = flow_hash(seed, key.source.words(), ports);
-                    (
-                        place,
-                        hash as u32 & swept[place].mask,
-                        note.member,
-                        age(now, note.used),
-                    )
-                }
-                NoteEntry::Pending(note) => {
-                    let Some(place) = swept
-                        .iter()
-                        .position(|vip| note.slot().wrapping_sub(vip.base) <= vip.mask)
-                    else {
-                        return Sweep::Delete;
-                    };
-                    (
-                        place,
-                        note.slot() - swept[place].base,
-                        note.member(),
-                        note.age(now),
-                    )
-                }
+            let Some((place, slot)) = locate(&entry, seed, &swept, &by_id) else {
+                return Sweep::Delete;
             };
+            let (member, idle) = said(&entry, now);
             let vip = &mut swept[place];
-            let (current, settled, foreign) = &mut vip.slots[slot as usize];
-            // A settled slot's notes are not looked at; only this task could unsettle it.
-            if *settled || gone.contains(&member) {
+            let (current, unnoted, foreign) = &mut vip.slots[slot as usize];
+            // The notes of a settled or kept slot are not looked at; only this task could change that.
+            if *unnoted || gone.contains(&member) {
                 return Sweep::Delete;
             }
             if idle > vip.lifetime {
@@ -132,6 +87,79 @@ impl Steering {
             self.flush(place);
         }
         self.free(&named);
+        Ok(())
+    }
+
+    /// The VIPs, and their places by their ids.
+    fn swept(&self, now_ns: u64) -> (Vec<Swept>, BTreeMap<u32, usize>) {
+        let swept: Vec<Swept> = self
+            .vips
+            .iter()
+            .map(|vip| Swept {
+                id: vip.id,
+                base: vip.base,
+                mask: vip.config.slots - 1,
+                lifetime: note_lifetime(vip.idle_ns()),
+                slots: vip
+                    .table
+                    .slots()
+                    .iter()
+                    .map(|held| {
+                        let unnoted = matches!(held.slot.phase(), Phase::Settled | Phase::Kept);
+                        (held.slot.current, unnoted, false)
+                    })
+                    .collect(),
+                ready: vip.table.may_settle(now_ns),
+            })
+            .collect();
+        let by_id: BTreeMap<u32, usize> = swept
+            .iter()
+            .enumerate()
+            .map(|(place, vip)| (vip.id, place))
+            .collect();
+        (swept, by_id)
+    }
+
+    /// Before notes stop counting in a VIP whose packets are about to carry candidates: who is noted in a slot
+    /// becomes one of them.
+    ///
+    /// # Errors
+    /// Where the notes can't be read.
+    pub(super) fn recall_notes(&mut self, now_ns: u64) -> io::Result<()> {
+        let is_leaving: Vec<bool> = self
+            .vips
+            .iter()
+            .map(|vip| vip.table.history() == History::Noted && history(&vip.config) == History::Kept)
+            .collect();
+        if !is_leaving.contains(&true) {
+            return Ok(());
+        }
+        let (seed, now) = (self.seed, ticks(now_ns));
+        let (swept, by_id) = self.swept(now_ns);
+        let mut noted: HashSet<(usize, u32, Id)> = HashSet::new();
+        self.notes = self.plane.sweep_notes(|entry| {
+            if let Some((place, slot)) = locate(&entry, seed, &swept, &by_id)
+                && is_leaving[place]
+            {
+                let (member, idle) = said(&entry, now);
+                if idle <= swept[place].lifetime {
+                    noted.insert((place, slot, member));
+                }
+            }
+            Sweep::Keep
+        })?;
+        let mut forgotten = 0;
+        for (place, slot, member) in noted {
+            let vip = &mut self.vips[place];
+            let is_member = vip.members.iter().any(|have| have.id == member);
+            forgotten += u32::from(is_member && !vip.table.recall(slot as usize, member));
+        }
+        if forgotten > 0 {
+            tracing::warn!(
+                forgotten,
+                "slots with flows of more than three backends: those of some are lost"
+            );
+        }
         Ok(())
     }
 
@@ -171,5 +199,36 @@ impl Steering {
             .chain(removed.map(|member| member.id))
             .collect();
         self.unnamed = candidates.into_iter().filter(|id| !named.contains(id)).collect();
+    }
+}
+
+/// The VIP and the slot, from the VIP's first, of an entry; none where there is no such VIP.
+fn locate(
+    entry: &NoteEntry,
+    seed: [u64; 2],
+    swept: &[Swept],
+    by_id: &BTreeMap<u32, usize>,
+) -> Option<(usize, u32)> {
+    match entry {
+        NoteEntry::Noted(key, _) => {
+            let place = *by_id.get(&key.vip)?;
+            let ports = ports_be(key.source_port_be, key.destination_port_be);
+            let hash = flow_hash(seed, key.source.words(), ports);
+            Some((place, hash as u32 & swept[place].mask))
+        }
+        NoteEntry::Pending(note) => {
+            let place = swept
+                .iter()
+                .position(|vip| note.slot().wrapping_sub(vip.base) <= vip.mask)?;
+            Some((place, note.slot() - swept[place].base))
+        }
+    }
+}
+
+/// The member that an entry names, and how long it has been idle, in ticks.
+fn said(entry: &NoteEntry, now: Ticks) -> (Id, u32) {
+    match entry {
+        NoteEntry::Noted(_, note) => (note.member, age(now, note.used)),
+        NoteEntry::Pending(note) => (note.member(), note.age(now)),
     }
 }

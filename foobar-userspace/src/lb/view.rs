@@ -95,12 +95,14 @@ impl Steering {
             }
             .to_owned(),
             waiting: vip.waiting,
+            waiting_slots: vip.table.waiting(),
             slots: vip.config.slots,
             phases: PhaseCounts {
                 settled: vip.table.count(Phase::Settled),
                 open: vip.table.count(Phase::Open),
                 moving: vip.table.count(Phase::Moving),
                 moved: vip.table.count(Phase::Fresh) + vip.table.count(Phase::Moved),
+                kept: vip.table.count(Phase::Kept),
             },
             packets: backends.iter().map(|backend| backend.packets).sum(),
             bytes: backends.iter().map(|backend| backend.bytes).sum(),

@@ -4,7 +4,7 @@ use foobar_common::slot::{ColdSlot, Member as Id, NONE, Phase, Slot};
 use foobar_common::target::{TARGET_DOWN, TARGET_GONE};
 
 use super::super::plan::{self, Health};
-use super::super::slots::SlotTable;
+use super::super::slots::{History, SlotTable};
 use super::super::table::{Member, TableKind};
 use super::world::{Event, SECOND, SLOTS, T, Without, World};
 
@@ -45,7 +45,7 @@ impl World {
         if self.without == Some(Without::UnnotedOwner) {
             self.forget_unnoted_owners(&plan.desired);
         }
-        self.tally.slot_changes += self.table.retarget(&plan.desired, self.now) as u64;
+        self.tally.slot_changes += self.table.retarget(&plan.desired, &plan.failing, self.now) as u64;
         self.write();
     }
 
@@ -68,7 +68,7 @@ impl World {
             }
         });
         let held: Vec<ColdSlot> = held.collect();
-        self.table = SlotTable::adopt(held);
+        self.table = SlotTable::adopt(History::Noted, held);
     }
 
     /// Writes the slots that the table says have changed.

@@ -4,6 +4,7 @@
 
 mod daemon;
 mod notes;
+mod second_chance;
 mod traffic;
 mod world;
 

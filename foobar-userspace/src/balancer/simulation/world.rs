@@ -13,7 +13,7 @@ use foobar_common::time::note_lifetime;
 
 use super::super::members::MemberPool;
 use super::super::plan::Health;
-use super::super::slots::SlotTable;
+use super::super::slots::{History, SlotTable};
 use super::super::table::Member;
 use super::notes::{Flow, NoteStore};
 
@@ -141,7 +141,7 @@ impl World {
             now: SECOND,
             events: BinaryHeap::new(),
             scheduled: 0,
-            table: SlotTable::new(SLOTS),
+            table: SlotTable::new(History::Noted, SLOTS),
             plane: vec![Slot::default(); SLOTS],
             notes: NoteStore::new(1024, note_lifetime(lifetime), SLOTS as u32),
             pool: MemberPool::new(IDS),
@@ -244,6 +244,10 @@ impl Random {
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
 
     pub(super) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low)

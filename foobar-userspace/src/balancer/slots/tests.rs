@@ -19,16 +19,19 @@ fn slot(current: Member, previous: Member, older: Member, phase: Phase) -> Slot 
 
 /// One slot that belongs to member 1, nothing to write.
 fn one() -> SlotTable {
-    SlotTable::adopt([ColdSlot {
-        slot: Slot::settled(1),
-        since_ns: 0,
-    }])
+    SlotTable::adopt(
+        History::Noted,
+        [ColdSlot {
+            slot: Slot::settled(1),
+            since_ns: 0,
+        }],
+    )
 }
 
 #[test]
 fn the_first_member_of_a_slot_has_nothing_to_wait_for() {
-    let mut table = SlotTable::new(2);
-    assert_eq!(table.retarget(&[1, 0], 5), 1);
+    let mut table = SlotTable::new(History::Noted, 2);
+    assert_eq!(table.retarget(&[1, 0], &[], 5), 1);
     assert_eq!(
         (table.slot(0), table.slot(1)),
         (Slot::settled(1), Slot::settled(0))
@@ -87,10 +90,13 @@ fn changes_while_moving_keep_the_unnoted_owner_and_the_start() {
 #[test]
 fn a_change_after_moving_begins_anew() {
     for after in [Phase::Open, Phase::Fresh, Phase::Moved] {
-        let mut table = SlotTable::adopt([ColdSlot {
-            slot: slot(2, 0, 0, after),
-            since_ns: 3,
-        }]);
+        let mut table = SlotTable::adopt(
+            History::Noted,
+            [ColdSlot {
+                slot: slot(2, 0, 0, after),
+                since_ns: 3,
+            }],
+        );
         table.change(0, 5, 77);
         let expected = ColdSlot {
             slot: slot(5, 2, 0, Phase::Moving),
@@ -112,10 +118,13 @@ fn a_slot_may_lose_its_last_owner_and_keeps_the_flows() {
     );
 
     for after in [Phase::Open, Phase::Fresh, Phase::Moved] {
-        let mut table = SlotTable::adopt([ColdSlot {
-            slot: slot(0, 0, 0, after),
-            since_ns: 3,
-        }]);
+        let mut table = SlotTable::adopt(
+            History::Noted,
+            [ColdSlot {
+                slot: slot(0, 0, 0, after),
+                since_ns: 3,
+            }],
+        );
         table.change(0, 2, 20);
         let kept = ColdSlot {
             slot: slot(2, 0, 0, after),
@@ -138,7 +147,10 @@ fn a_member_that_is_hard_down_leaves_its_slots() {
         (slot(2, 0, 1, Phase::Moving), slot(2, 0, 0, Phase::Fresh)),
         (slot(2, 3, 0, Phase::Moving), slot(2, 3, 0, Phase::Moving)),
     ];
-    let mut table = SlotTable::adopt(cases.map(|(slot, _)| ColdSlot { slot, since_ns: 4 }));
+    let mut table = SlotTable::adopt(
+        History::Noted,
+        cases.map(|(slot, _)| ColdSlot { slot, since_ns: 4 }),
+    );
     table.leave(1, &[9; 9], 50);
     for (i, (before, after)) in cases.iter().enumerate() {
         assert_eq!(table.slot(i), *after, "from {before:?}");
@@ -170,7 +182,7 @@ fn usage_counts_every_name() {
         slot(1, 0, 0, Phase::Settled),
         slot(2, 1, 0, Phase::Moving),
     ];
-    let usage = SlotTable::adopt(held.map(|slot| ColdSlot { slot, since_ns: 0 })).usage();
+    let usage = SlotTable::adopt(History::Noted, held.map(|slot| ColdSlot { slot, since_ns: 0 })).usage();
     let counts = |current, previous, older| Usage {
         current,
         previous,
@@ -190,7 +202,7 @@ proptest! {
     fn every_difference_is_listed_and_counted(
         steps in prop::collection::vec((0..6u8, 0..8usize, 0..6u16, 0..T), 1..200),
     ) {
-        let mut table = SlotTable::new(8);
+        let mut table = SlotTable::new(History::Noted, 8);
         let mut now = 0;
         for (step, i, member, wait) in steps {
             let before = table.slots().to_vec();
@@ -221,3 +233,6 @@ proptest! {
         }
     }
 }
+
+mod kept;
+mod modes;
