@@ -71,6 +71,21 @@ fn no_change_moves_a_udp_flow_off_a_member_that_is_up() {
 }
 
 #[test]
+fn a_flood_moves_no_connection_but_those_whose_first_note_it_pushed_out() {
+    let mut moved_without_note = 0;
+    for pace in [PACES[1], PACES[2]] {
+        let world = World::new(0, Protocol::Tcp, pace, None).flooded();
+        let tally = world.run(HISTORY_SECONDS, u64::MAX);
+        println!("flooded: {tally:?}");
+        assert_eq!((tally.moved, tally.refused), (0, 0), "{tally:?}");
+        assert!(tally.evicted > 1000, "{tally:?}");
+        assert!(tally.moved_without_note * 20 < tally.flows, "{tally:?}");
+        moved_without_note += tally.moved_without_note;
+    }
+    assert!(moved_without_note > 0, "the flood was none");
+}
+
+#[test]
 fn every_rule_is_needed_for_connections() {
     for without in [
         Without::History,

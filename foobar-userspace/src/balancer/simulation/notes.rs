@@ -1,6 +1,6 @@
 //! Notes as the maps hold them, on the host: a set-associative array of pending ones, a map of the others.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use foobar_common::address::Address;
 use foobar_common::flow::flow_hash;
@@ -13,6 +13,9 @@ use foobar_common::target::{TARGET_DOWN, TARGET_GONE};
 use foobar_common::time::{Ticks, age, ticks};
 
 const SEED: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+
+/// Below the bits of a pending note that tell its flow.
+const IDENTITY_SHIFT: u32 = 27;
 
 /// A flow, as notes name it.
 #[derive(Clone, Copy)]
@@ -58,6 +61,8 @@ pub(super) struct NoteStore {
     slots: u32,
     /// Pending notes that still counted and had to give way.
     pub(super) evicted: u64,
+    /// The flows whose pending note had to give way, by what tells them, until they have another.
+    lost: HashSet<u64>,
 }
 
 impl NoteStore {
@@ -68,6 +73,7 @@ impl NoteStore {
             lifetime,
             slots,
             evicted: 0,
+            lost: HashSet::new(),
         }
     }
 
@@ -104,6 +110,12 @@ impl NoteStore {
         } else {
             Known::Noted(member)
         }
+    }
+
+    /// Whether the flow had a pending note that had to give way, and none since.
+    pub(super) fn has_lost(&self, flow: &Flow) -> bool {
+        let identity = PendingNote::identity(flow.slot, flow.hash) >> IDENTITY_SHIFT;
+        self.lost.contains(&identity)
     }
 
     /// Writes down what was decided.
@@ -171,8 +183,12 @@ impl NoteStore {
             }
         };
         let way = (0..PENDING_WAYS).max_by_key(rank).expect("a set has ways");
-        self.evicted += u64::from(rank(&way) <= self.lifetime);
+        if rank(&way) <= self.lifetime {
+            self.evicted += 1;
+            self.lost.insert(words[way] >> IDENTITY_SHIFT);
+        }
         words[way] = pending;
+        self.lost.remove(&(pending >> IDENTITY_SHIFT));
     }
 
     /// Deletes what doesn't count any more, and says for each slot which members are noted in it.

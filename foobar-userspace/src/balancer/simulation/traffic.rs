@@ -4,11 +4,28 @@ use foobar_common::slot::{Member as Id, NONE};
 use foobar_common::steering::Segment;
 use foobar_common::target::TARGET_DOWN;
 
-use super::world::{Connection, Event, MS, Owner, Protocol, SECOND, T, TUPLES, World};
+use super::notes::Flow;
+use super::world::{Connection, Event, MS, Owner, Protocol, SECOND, SLOTS, T, TUPLES, World};
+
+/// SYNs of a flood in half a second.
+const FLOOD: u32 = 400;
 
 impl World {
     fn life(&self, id: Id) -> Owner {
         (id, self.lives[usize::from(id)].0)
+    }
+
+    fn has_lost(&self, tuple: u32) -> bool {
+        self.notes.has_lost(&Flow::new(tuple, SLOTS as u32))
+    }
+
+    /// SYNs from everywhere, of which nothing follows.
+    pub(super) fn flood(&mut self) {
+        for _ in 0..FLOOD {
+            let tuple = TUPLES + self.random.below(1 << 20);
+            self.steer(tuple as u32, Segment::Open);
+        }
+        self.after(SECOND / 2, Event::Flood);
     }
 
     pub(super) fn arrive(&mut self) {
@@ -68,6 +85,7 @@ impl World {
             return;
         };
         let (owner, answered) = (flow.owner, flow.answered);
+        let without_note = self.has_lost(tuple);
         let (id, _) = self.steer(tuple, Segment::Open);
         self.tally.retransmissions += 1;
         let got = self.life(id);
@@ -75,7 +93,11 @@ impl World {
             // The tuple's last flow may have left the note, and its member be down by now: a SYN may leave it.
             if got != owner {
                 let down = self.flags[usize::from(owner.0)] & TARGET_DOWN != 0;
-                self.tally.moved += u64::from(!down);
+                if without_note {
+                    self.tally.moved_without_note += 1;
+                } else {
+                    self.tally.moved += u64::from(!down);
+                }
                 self.flows.remove(&tuple);
             }
             return;
@@ -103,6 +125,7 @@ impl World {
             Protocol::Tcp if left == 1 && !number.is_multiple_of(8) => Segment::End,
             Protocol::Tcp => Segment::Data,
         };
+        let without_note = self.has_lost(tuple);
         let (id, _) = self.steer(tuple, segment);
         self.tally.packets += 1;
         let got = self.life(id);
@@ -110,6 +133,7 @@ impl World {
             let down = self.flags[usize::from(owner.0)] & TARGET_DOWN != 0;
             let counts = u64::from(self.protocol == Protocol::Tcp || !down);
             match (self.protocol, left) {
+                _ if without_note => self.tally.moved_without_note += counts,
                 (Protocol::Tcp, 0) => self.tally.moved_after_end += counts,
                 _ => self.tally.moved += counts,
             }

@@ -58,6 +58,7 @@ pub(super) enum Without {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
     Operator,
+    Flood,
     Tick,
     Arrival,
     Retransmission { tuple: u32, flow: u64 },
@@ -100,6 +101,8 @@ pub(super) struct Tally {
     /// Packets by the phase of their slot.
     pub(super) phases: [u64; 5],
     pub(super) evicted: u64,
+    /// The like of `moved`, of flows whose pending note had to give way to a flood.
+    pub(super) moved_without_note: u64,
 }
 
 pub(super) struct World {
@@ -173,6 +176,13 @@ impl World {
         world
     }
 
+    /// A flood of SYNs besides, and places for the pending notes of about a second of it.
+    pub(super) fn flooded(mut self) -> Self {
+        self.notes = NoteStore::new(128, note_lifetime(T), SLOTS as u32);
+        self.after(SECOND, Event::Flood);
+        self
+    }
+
     /// Runs for so long, or until so many packets were moved or refused.
     pub(super) fn run(mut self, seconds: u64, harm: u64) -> Tally {
         while let Some(Reverse((time, _, event))) = self.events.pop() {
@@ -182,6 +192,7 @@ impl World {
             self.now = time;
             match event {
                 Event::Operator => self.operate(),
+                Event::Flood => self.flood(),
                 Event::Tick => self.tick(),
                 Event::Arrival => self.arrive(),
                 Event::Retransmission { tuple, flow } => self.retransmit(tuple, flow),
@@ -233,6 +244,10 @@ impl World {
 pub(super) struct Random(u64);
 
 impl Random {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut x = self.0;
@@ -244,10 +259,6 @@ impl Random {
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
-    pub(super) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
 
     pub(super) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low)
