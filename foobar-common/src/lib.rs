@@ -10,6 +10,7 @@
 pub mod address;
 pub mod admission;
 pub mod answers;
+pub mod bench;
 pub mod check;
 pub mod counters;
 pub mod flow;

@@ -14,7 +14,7 @@ use crate::compiler::{self, Compiler};
 use crate::{exec, workspace};
 
 /// The programs, one object each.
-pub(crate) const OBJECTS: [&str; 3] = ["balancer", "check", "agent"];
+pub(crate) const OBJECTS: [&str; 4] = ["balancer", "check", "agent", "bench"];
 
 /// With which features the programs are compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
