@@ -45,13 +45,18 @@ pub fn object(name: &str) -> Result<PathBuf> {
     })
 }
 
-/// `target/debug`, of a test that runs as `target/debug/deps/NAME`.
+/// `target/debug`, of a test that runs as `target/debug/deps/NAME`, or of a program in it.
 fn profile_directory() -> Result<PathBuf> {
     let executable = std::env::current_exe()?;
-    Ok(executable
-        .ancestors()
-        .nth(2)
-        .context("the tests do not run from a target directory")?
+    let directory = executable.parent().map(|directory| {
+        if directory.ends_with("deps") {
+            directory.parent().unwrap_or(directory)
+        } else {
+            directory
+        }
+    });
+    Ok(directory
+        .context("the program does not run from a target directory")?
         .to_owned())
 }
 

@@ -6,6 +6,7 @@
 //! Where the whole stack is needed, a test starts a [`lab::Lab`], the one that `cargo xtask up` starts.
 
 pub mod artifacts;
+pub mod bench;
 pub mod churn;
 pub mod lab;
 pub mod lb;

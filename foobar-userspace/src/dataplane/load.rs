@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::xdp::XdpLink;
-use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp, XdpMode};
+use aya::programs::{ProgramError, ProgramFd, TestRun as _, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use foobar_common::admission::Features;
 use foobar_common::counters::Counters;
@@ -327,6 +327,14 @@ impl DataPlane {
             action: result.return_value,
             frame: out,
         })
+    }
+
+    /// The loaded program, for others that call it.
+    ///
+    /// # Errors
+    /// Where the kernel refuses it.
+    pub fn program_fd(&mut self) -> Result<&ProgramFd, Error> {
+        Ok(self.program()?.fd()?)
     }
 
     /// The seed of the flow hash; two zeros where none was set yet.

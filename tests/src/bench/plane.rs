@@ -1,0 +1,209 @@
+//! The balancer with the tables that a row asks for.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use foobar::dataplane::{DataPlane, OuterSource, Sizes, monotonic_ns};
+use foobar_common::address::Address;
+use foobar_common::admission::{FEATURE_TUNNELS, Features};
+use foobar_common::counters::{Counter, Counters};
+use foobar_common::slot::{MAX_MEMBER, Member, NONE, Phase, Slot};
+use foobar_common::target::{TARGET_GUE, TARGET_IPIP, TARGET_RESOLVED, TARGET_USED, Target, TargetCounters};
+use foobar_common::time::note_lifetime;
+use foobar_common::vip::{VIP_RESET, Vip, VipKey};
+
+use super::case::{Met, Row, Way};
+use super::traffic::{self, PORT, vips};
+use crate::packets::frame::OWN;
+
+const IDLE_NS: u64 = 900_000_000_000;
+
+/// Notes that a hash map needs beyond those that are in it: each CPU keeps some free ones for itself.
+const SPARE_NOTES: u64 = 4_096;
+
+/// The balancer's program and its maps.
+pub struct Plane {
+    /// The program and its maps.
+    pub plane: DataPlane,
+    row: Row,
+    members: u32,
+}
+
+/// What the program is loaded with: as the daemon does it, nothing that the case does not need.
+const fn features(row: &Row) -> Features {
+    match row.case.way {
+        Way::L2 => 0,
+        Way::Ipip | Way::Gue => FEATURE_TUNNELS,
+    }
+}
+
+/// What the program has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// What did not simply go to a target.
+    pub counters: Counters,
+    /// What went to targets, all of them together.
+    pub targets: TargetCounters,
+}
+
+impl Plane {
+    /// Loads the program and fills its tables. Where the case has notes, its slots are moving at first.
+    pub fn new(row: &Row) -> Result<Self> {
+        let members = (row.vips * row.backends).min(u32::from(MAX_MEMBER));
+        let notes = match row.case.met {
+            Met::Noted(_) => row.flows + SPARE_NOTES,
+            Met::Nothing | Met::NoMember | Met::Slots(_) => SPARE_NOTES,
+        };
+        let mut plane = Self {
+            plane: DataPlane::open(
+                None,
+                Sizes {
+                    slots: row.vips * row.slots,
+                    targets: members,
+                    notes: notes as u32,
+                    ..Sizes::default()
+                },
+                features(row),
+            )?,
+            row: *row,
+            members,
+        };
+        plane.plane.set_macs(OWN, &[]);
+        plane
+            .plane
+            .set_flow_seed([0x0f1e_2d3c_4b5a_6978, 0x1122_3344_5566_7788]);
+        plane.set_targets();
+        plane.set_slots(match row.case.met {
+            Met::Noted(_) => Phase::Moving,
+            Met::Slots(phase) => phase,
+            Met::Nothing | Met::NoMember => Phase::Settled,
+        });
+        plane.set_services()?;
+        Ok(plane)
+    }
+
+    fn set_targets(&self) {
+        let own = OuterSource::default();
+        self.plane
+            .set_outer_source(&match traffic::own(self.row.case.family) {
+                IpAddr::V4(address) => OuterSource {
+                    v4: (address, 32),
+                    ..own
+                },
+                IpAddr::V6(address) => OuterSource {
+                    v6: (address, 128),
+                    ..own
+                },
+            });
+        let (flags, mtu) = match self.row.case.way {
+            Way::L2 => (0, 0),
+            Way::Ipip => (TARGET_IPIP, 1500),
+            Way::Gue => (TARGET_GUE, 1500),
+        };
+        for member in 1..=self.members as Member {
+            let [high, low] = member.to_be_bytes();
+            self.plane.set_target(
+                member,
+                &Target {
+                    destination_mac: [0x02, 0xbe, 0xc0, 0xde, high, low],
+                    source_mac: OWN,
+                    flags: TARGET_USED | TARGET_RESOLVED | flags,
+                    weight: 1,
+                    address: Address::from(traffic::backend(self.row.case.family, member)),
+                    mtu,
+                    ..Target::default()
+                },
+            );
+        }
+    }
+
+    /// Gives every slot a member, with another one before it unless it is settled.
+    pub fn set_slots(&self, phase: Phase) {
+        let now = monotonic_ns();
+        for vip in 0..self.row.vips {
+            for place in 0..self.row.slots {
+                // Neither neighbours nor strides of slots have one owner.
+                let pick = (u64::from(place).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+                let current = self.member(vip, pick);
+                let slot = match (self.row.case.met, phase) {
+                    (Met::NoMember, _) => Slot::settled(NONE),
+                    (_, Phase::Settled) => Slot::settled(current),
+                    _ => Slot {
+                        current,
+                        previous: self.member(vip, pick + 1),
+                        phase: phase as u16,
+                        ..Slot::default()
+                    },
+                };
+                self.plane.set_slot(vip * self.row.slots + place, slot, now);
+            }
+        }
+    }
+
+    /// A member of a VIP. Where there are more members than targets, VIPs share some.
+    fn member(&self, vip: u32, pick: u32) -> Member {
+        let backend = pick % self.row.backends;
+        ((vip * self.row.backends + backend) % self.members + 1) as Member
+    }
+
+    fn set_services(&mut self) -> Result<()> {
+        let flags = match self.row.case.met {
+            Met::NoMember => VIP_RESET,
+            Met::Nothing | Met::Slots(_) | Met::Noted(_) => 0,
+        };
+        let addresses = vips(self.row.case.family, self.row.vips).zip(0u32..);
+        let entries: Vec<Vip> = addresses
+            .flat_map(|(address, nth)| {
+                let address = Address::from(address);
+                let service = Vip {
+                    key: VipKey::service(address, PORT.to_be(), self.row.case.packet.protocol()),
+                    id: nth + 1,
+                    flags,
+                    slot_base: nth * self.row.slots,
+                    slot_mask: self.row.slots - 1,
+                    note_lifetime: note_lifetime(IDLE_NS),
+                    ..Vip::default()
+                };
+                let lease = Vip {
+                    key: VipKey::address(address),
+                    id: nth,
+                    flags,
+                    ..Vip::default()
+                };
+                [service, lease]
+            })
+            .collect();
+        Ok(self.plane.set_services(&entries)?)
+    }
+
+    /// What the program has counted so far.
+    pub fn counted(&self) -> Result<Counted> {
+        let mut targets = TargetCounters::default();
+        for member in 1..=self.members as Member {
+            let one = self.plane.target_counters(member)?;
+            targets.packets += one.packets;
+            targets.bytes += one.bytes;
+            targets.connections += one.connections;
+        }
+        Ok(Counted {
+            counters: self.plane.counters()?,
+            targets,
+        })
+    }
+}
+
+impl Counted {
+    /// By how much a counter has grown since.
+    pub const fn since(&self, before: &Self, counter: Counter) -> u64 {
+        self.counters.get(counter) - before.counters.get(counter)
+    }
+
+    /// By how much the targets' counters have grown since.
+    pub const fn sent_since(&self, before: &Self) -> TargetCounters {
+        TargetCounters {
+            packets: self.targets.packets - before.targets.packets,
+            bytes: self.targets.bytes - before.targets.bytes,
+            connections: self.targets.connections - before.targets.connections,
+        }
+    }
+}
