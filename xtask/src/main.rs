@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything one does with foobar's tree. Parse and dispatch, no logic.
 
+mod bench;
 mod build;
 mod compiler;
 mod ebpf;
@@ -84,6 +85,13 @@ enum Command {
         #[arg(long, value_enum, value_name = "STEP", value_delimiter = ',')]
         only: Vec<test::Step>,
     },
+    /// Measure the balancer's program, in nanoseconds a packet; needs root
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// --help says which ones there are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
     /// Relay one address into the lab (what `up --publish` starts)
     #[command(hide = true)]
     Relay(lab::publish::RelayArgs),
@@ -142,6 +150,7 @@ impl Command {
             Self::Status { json, lab } => return lab::status(&lab.name, json),
             Self::Exec { lab, host, command } => lab::enter(&lab.name, host, &command)?,
             Self::Test { only } => test::run(&only)?,
+            Self::Bench { options } => return bench::run(&options),
             Self::Relay(args) => lab::publish::relay(&args)?,
         }
         Ok(ExitCode::SUCCESS)
