@@ -71,6 +71,7 @@ pub const HASH: u64 = fold(&[
     offset_of!(Settings, peer_macs),
     offset_of!(Settings, tunnel_source_v4),
     offset_of!(Settings, gue_port_be),
+    offset_of!(Settings, filter),
     size_of::<FragmentKey>(),
     size_of::<FragmentNote>(),
     size_of::<ServerIdKey>(),
@@ -98,7 +99,7 @@ const _: () = {
     assert!(size_of::<TargetCounters>() == 24);
     assert!(size_of::<FlowKey>() == 24 && size_of::<Note>() == 16);
     assert!(size_of::<PendingSet>() == 64);
-    assert!(size_of::<Settings>() == 192 && offset_of!(Settings, own_mac) == 40);
+    assert!(size_of::<Settings>() == 448 && offset_of!(Settings, own_mac) == 40);
     assert!(offset_of!(Settings, tunnel_source_v6) == 128 && offset_of!(Settings, gue_port_be) == 160);
     assert!(size_of::<PortRange>() == 12 && offset_of!(PortRange, position) == 8);
     assert!(size_of::<FragmentKey>() == 40 && size_of::<FragmentNote>() == 16);

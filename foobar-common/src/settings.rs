@@ -38,6 +38,19 @@ pub struct Settings {
     pub gue_port_be: u16,
     /// Unused.
     pub reserved: [u16; 15],
+    /// Bits of the addresses that entries of the VIP table have, by [`filter_bit`]: an address whose bit is not
+    /// set is no VIP's.
+    pub filter: [u64; FILTER_WORDS],
+}
+
+/// Words of [`Settings::filter`].
+pub const FILTER_WORDS: usize = 32;
+
+/// The word and the bit of an address ([`crate::address::Address::words`]) in [`Settings::filter`].
+#[inline(always)]
+pub const fn filter_bit(address: [u64; 2]) -> (usize, u64) {
+    let mixed = (address[0] ^ address[1]).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed >> 59) as usize, 1 << (mixed >> 53 & 63))
 }
 
 /// A MAC address as [`Settings`] holds it.

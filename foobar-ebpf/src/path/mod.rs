@@ -9,28 +9,23 @@ pub mod neighbour;
 pub mod packet;
 pub mod rare;
 
-use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::bindings::{xdp_action, xdp_md};
 use foobar_common::address::Address;
 use foobar_common::counters::Counter;
 use foobar_common::settings::Settings;
 use foobar_common::vip::VipKey;
 
-use crate::forward::{l2, tunnel};
+use crate::forward::{count, l2, tunnel};
 use crate::outcome::{Refusal, conclude};
 use crate::packet::transport::{self, Transport};
 use crate::packet::{Frame, Payload, Piece, checksum, ethernet, ipv4, ipv6};
 use crate::steer::{self, vips};
 
-/// What the common way needs of a packet.
-struct Plain {
-    source: Address,
-    destination: Address,
-    protocol: u8,
-    transport: Transport,
-}
-
-/// Forwards a frame if nothing about it is unusual, and gives its verdict; `None`, and the frame as it was,
-/// where something is.
+/// Forwards a frame if nothing about it is unusual, or passes it if it is for no VIP, and gives its verdict;
+/// `None`, and the frame as it was, where something is unusual.
+///
+/// The two families share no code behind the Ethernet header: what is constant in one stays so, and no value
+/// has to be kept where the other's way would keep it.
 ///
 /// # Safety
 /// As [`Frame::of_context`]; frames made before are not used afterwards.
@@ -39,22 +34,84 @@ pub unsafe fn common(context: *mut xdp_md, settings: &Settings) -> Option<u32> {
     // SAFETY: the caller's.
     let frame = &unsafe { Frame::of_context(context) };
     let ethernet = ethernet::Header::of(frame)?;
-    let plain = match ethernet.ether_type() {
-        ethernet::IPV4 => plain_v4(frame)?,
-        ethernet::IPV6 => plain_v6(frame)?,
-        _ => return None,
-    };
-    let Transport { ports_be, segment } = plain.transport;
-    let key = VipKey::service(
-        plain.destination,
-        plain.transport.destination_port_be(),
-        plain.protocol,
-    );
+    match ethernet.ether_type() {
+        ethernet::IPV4 => {
+            let ip = ipv4::Header::at(frame, ethernet::LENGTH)?;
+            let destination = Address::from_ipv4_raw(ip.destination());
+            if !vips::may_be(settings, destination.words()) {
+                return Some(pass());
+            }
+            let payload = plain_v4(frame, ip)?;
+            let transport = plain_transport(frame, ip.protocol(), payload)?;
+            let source = Address::from_ipv4_raw(ip.source());
+            // SAFETY: the caller's.
+            unsafe {
+                steered(
+                    context,
+                    frame,
+                    settings,
+                    source,
+                    destination,
+                    ip.protocol(),
+                    transport,
+                )
+            }
+        }
+        ethernet::IPV6 => {
+            let ip = ipv6::Header::at(frame, ethernet::LENGTH)?;
+            let destination = ip.destination();
+            // Neighbour solicitations for a VIP go to a group.
+            if !ipv6::is_multicast(destination) && !vips::may_be(settings, destination) {
+                return Some(pass());
+            }
+            let payload = plain_v6(frame, ip)?;
+            let transport = plain_transport(frame, ip.next_header(), payload)?;
+            let (source, destination) = (ipv6::address(ip.source()), ipv6::address(destination));
+            // SAFETY: the caller's.
+            unsafe {
+                steered(
+                    context,
+                    frame,
+                    settings,
+                    source,
+                    destination,
+                    ip.next_header(),
+                    transport,
+                )
+            }
+        }
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn pass() -> u32 {
+    count(Counter::PassNotVip);
+    xdp_action::XDP_PASS
+}
+
+/// Sends a plain packet where its slot alone says.
+///
+/// # Safety
+/// As [`common`].
+#[inline(always)]
+unsafe fn steered(
+    context: *mut xdp_md,
+    frame: &Frame,
+    settings: &Settings,
+    source: Address,
+    destination: Address,
+    protocol: u8,
+    transport: Transport,
+) -> Option<u32> {
+    let ethernet = ethernet::Header::of(frame)?;
+    let key = VipKey::service(destination, transport.destination_port_be(), protocol);
     let vip = vips::find(settings, &key)?;
     own_frame(ethernet, settings).ok()?;
-    let place = steer::place(settings, vip, plain.source.words(), ports_be)?;
+    let place = steer::place(settings, vip, source.words(), transport.ports_be)?;
     let slot = steer::plain(vip, place)?;
     let target = l2::target(slot.current)?;
+    let segment = transport.segment;
     if tunnel::leads_to(target) {
         let load = tunnel::Load {
             hash: place.hash,
@@ -71,51 +128,33 @@ pub unsafe fn common(context: *mut xdp_md, settings: &Settings) -> Option<u32> {
     Some(unsafe { conclude(context, outcome) })
 }
 
+/// The payload of a packet that is whole, sound and without options.
 #[inline(always)]
-fn plain_v4(frame: &Frame) -> Option<Plain> {
-    let ip = ipv4::Header::at(frame, ethernet::LENGTH)?;
+fn plain_v4(frame: &Frame, ip: ipv4::Header) -> Option<Payload> {
     let total = ip.total();
-    if !ip.is_plain()
-        || total < ipv4::LENGTH
-        || ethernet::LENGTH + total > frame.len()
-        || !matches!(ip.piece(), Piece::Whole)
-        || ip.is_martian()
-        || !checksum::is_right(ip.sum())
-    {
-        return None;
-    }
-    let payload = Payload {
+    let plain = ip.is_plain()
+        && total >= ipv4::LENGTH
+        && ethernet::LENGTH + total <= frame.len()
+        && matches!(ip.piece(), Piece::Whole)
+        && !ip.is_martian()
+        && checksum::is_right(ip.sum());
+    plain.then_some(Payload {
         offset: ethernet::LENGTH + ipv4::LENGTH,
-        length: total - ipv4::LENGTH,
-    };
-    Some(Plain {
-        source: Address::from_ipv4_raw(ip.source()),
-        destination: Address::from_ipv4_raw(ip.destination()),
-        protocol: ip.protocol(),
-        transport: plain_transport(frame, ip.protocol(), payload)?,
+        length: total.wrapping_sub(ipv4::LENGTH),
     })
 }
 
+/// The payload of a packet that is sound, as far as there are no extension headers.
 #[inline(always)]
-fn plain_v6(frame: &Frame) -> Option<Plain> {
-    let ip = ipv6::Header::at(frame, ethernet::LENGTH)?;
+fn plain_v6(frame: &Frame, ip: ipv6::Header) -> Option<Payload> {
     let length = ip.payload_length();
-    if ip.version() != 6
-        || ethernet::LENGTH + ipv6::LENGTH + length > frame.len()
-        || ip.is_martian()
-        || ipv6::is_mapped(ip.destination())
-    {
-        return None;
-    }
-    let payload = Payload {
+    let plain = ip.version() == 6
+        && ethernet::LENGTH + ipv6::LENGTH + length <= frame.len()
+        && !ip.is_martian()
+        && !ipv6::is_mapped(ip.destination());
+    plain.then_some(Payload {
         offset: ethernet::LENGTH + ipv6::LENGTH,
         length,
-    };
-    Some(Plain {
-        source: ipv6::address(ip.source()),
-        destination: ipv6::address(ip.destination()),
-        protocol: ip.next_header(),
-        transport: plain_transport(frame, ip.next_header(), payload)?,
     })
 }
 

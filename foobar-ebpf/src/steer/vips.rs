@@ -1,10 +1,21 @@
 //! The look-up in the two-choice VIP table.
 
 use foobar_common::flow::vip_positions;
-use foobar_common::settings::Settings;
+use foobar_common::settings::{Settings, filter_bit};
 use foobar_common::vip::{MAX_RANGES, VIP_TABLE_ENTRIES, Vip, VipKey, VipKind};
 
 use crate::maps::{RANGES, VIPS};
+
+/// Whether an address, as [`foobar_common::address::Address::words`], may be a VIP's: what is none passes with
+/// a glance at a line that is in the cache anyway.
+#[inline(always)]
+pub fn may_be(settings: &Settings, address: [u64; 2]) -> bool {
+    let (word, bit) = filter_bit(address);
+    match settings.filter.get(word) {
+        Some(bits) => bits & bit != 0,
+        None => true,
+    }
+}
 
 /// The entry with this key, if the active half of the table has it.
 #[inline(always)]

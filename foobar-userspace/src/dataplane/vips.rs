@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use foobar_common::flow::vip_positions;
-use foobar_common::settings::Settings;
+use foobar_common::settings::{FILTER_WORDS, Settings, filter_bit};
 use foobar_common::vip::{
     Lease, MAX_LEASES, MAX_RANGES, PORT_RANGE_ENTRIES, PortRange, VIP_TABLE_ENTRIES, Vip, VipKind,
 };
@@ -168,6 +168,17 @@ impl DataPlane {
             self.ranges
                 .set(place, Value(range), 0)
                 .expect("the array has an element for each range, and is ours to write");
+        }
+        // What is in force until the next store, and what is after it: neither may be missed meanwhile.
+        let mut filter = [0; FILTER_WORDS];
+        for entry in self.services().iter().chain(&entries) {
+            let (word, bit) = filter_bit(entry.key.address.words());
+            filter[word] |= bit;
+        }
+        for (word, bits) in filter.into_iter().enumerate() {
+            self.settings
+                .u64(0, offset_of!(Settings, filter) + word * 8)
+                .store(bits, Ordering::Release);
         }
         for (position, entry) in table.iter().enumerate() {
             let entry = entry.map_or_else(Vip::default, |index| entries[index]);
