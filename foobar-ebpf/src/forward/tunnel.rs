@@ -118,6 +118,16 @@ fn inner(frame: &Frame, offset: usize) -> Option<Inner> {
     }
 }
 
+/// The VLAN tags of a frame, and whatever follows them, in 8 bytes; 0 where it has none.
+#[inline(always)]
+fn tags(frame: &Frame, offset: usize) -> Option<u64> {
+    if offset == ethernet::LENGTH {
+        Some(0)
+    } else {
+        Some(frame.at::<u64>(12)?.get::<u64, 0>())
+    }
+}
+
 /// The candidates behind the first one.
 struct Candidates {
     first: [u64; 2],
@@ -200,7 +210,7 @@ unsafe fn send(context: *mut xdp_md, settings: &Settings, hash: u64, slot: u64, 
     let is_gue = flags & TARGET_IPIP == 0;
     // SAFETY: the caller's.
     let frame = &unsafe { Frame::of_context(context) };
-    let (Some(inner), Some(tags)) = (inner(frame, offset), frame.at::<u64>(12)) else {
+    let (Some(inner), Some(tags)) = (inner(frame, offset), tags(frame, offset)) else {
         return drop(context, Counter::DropInternal);
     };
     let (length, most) = (inner.length, most(over_v4, is_gue, how & CANDIDATES != 0));
@@ -212,7 +222,6 @@ unsafe fn send(context: *mut xdp_md, settings: &Settings, hash: u64, slot: u64, 
         Err(Refusal::Drop(reason)) => return drop(context, reason),
         Err(Refusal::Pass) => return drop(context, Counter::DropInternal),
     };
-    let tags = tags.get::<u64, 0>();
     let listed = if is_gue && how & CANDIDATES != 0 {
         candidates(slot, over_v4)
     } else {
@@ -233,6 +242,7 @@ unsafe fn send(context: *mut xdp_md, settings: &Settings, hash: u64, slot: u64, 
         gue::PRIVATE_LENGTH + listed.count * size
     };
     let behind = if is_gue { UDP_GUE + private } else { 0 };
+    let linear = frame.len();
     // SAFETY: the context is the kernel's; the frame is made anew below.
     if unsafe { bpf_xdp_adjust_head(context, -((header + behind) as i32)) } != 0 {
         return drop(context, Counter::DropInternal);
@@ -255,8 +265,13 @@ unsafe fn send(context: *mut xdp_md, settings: &Settings, hash: u64, slot: u64, 
     if !written {
         return drop(context, Counter::DropInternal);
     }
-    // SAFETY: the context is the kernel's.
-    let bytes = unsafe { bpf_xdp_get_buff_len(context) };
+    // Of a packet in several buffers the first one alone is not all of it.
+    let bytes = if offset + length <= linear {
+        (linear + header + behind) as u64
+    } else {
+        // SAFETY: the context is the kernel's.
+        unsafe { bpf_xdp_get_buff_len(context) }
+    };
     l2::sent(slot.current, how & OPENS != 0, bytes);
     // SAFETY: the context is the kernel's, and no frame of it is used any more.
     unsafe { conclude(context, Ok(action)) }
