@@ -24,6 +24,10 @@ pub enum Solicited {
     NotOwner,
     /// For a VIP, and not to be heeded.
     Invalid,
+    /// For a VIP, and not of version 6.
+    Malformed,
+    /// For a VIP, from a source that no host on the way can have.
+    Martian,
     /// For a VIP, and not as long as it says.
     Truncated,
     /// For a VIP, but another host's MAC.
@@ -42,6 +46,8 @@ impl From<Solicited> for Result<Action, Refusal> {
             Solicited::Answered => return Ok(Action::Answer(Counter::AnswerNeighbour)),
             Solicited::NotOwner => Counter::DropNotOwner,
             Solicited::Invalid => Counter::DropIcmp,
+            Solicited::Malformed => Counter::DropMalformed,
+            Solicited::Martian => Counter::DropMartian,
             Solicited::Truncated => Counter::DropTruncated,
             Solicited::ForeignMac => Counter::DropForeignMac,
             Solicited::Loop => Counter::DropLoop,
@@ -76,27 +82,35 @@ pub unsafe fn solicitation(context: *mut xdp_md, settings: &Settings, offset: us
     // SAFETY: the context is the kernel's.
     let length = unsafe { bpf_xdp_get_buff_len(context) as usize };
     let whole = offset + ipv6::LENGTH + ip.payload_length() <= length;
-    let to = ethernet.destination();
-    let heard = to == settings.own_mac || to as u16 == 0x3333;
-    if !whole || !heard || !message.is_valid(frame) {
-        let key = VipKey::address(ipv6::address(ip.destination()));
-        if vips::find(settings, &key).is_none() {
+    let (to, sender) = (ethernet.destination(), ethernet.source());
+    if ipv6::is_mapped(ip.destination()) {
+        return Solicited::Passed;
+    }
+    let destination = VipKey::address(ipv6::address(ip.destination()));
+    if vips::find(settings, &destination).is_some() {
+        // A packet for a VIP as any other, and judged as one before it is judged as a solicitation.
+        match own_frame(ethernet, settings) {
+            Err(Refusal::Drop(Counter::DropForeignMac)) => return Solicited::ForeignMac,
+            Err(_) if sender == settings.own_mac => return Solicited::Passed,
+            Err(_) => return Solicited::Loop,
+            Ok(()) if ip.version() != 6 => return Solicited::Malformed,
+            Ok(()) if !whole => return Solicited::Truncated,
+            Ok(()) if ip.is_martian() => return Solicited::Martian,
+            Ok(()) if !message.is_valid(frame) => return Solicited::Invalid,
+            Ok(()) => (),
+        }
+    } else {
+        let heard = to == settings.own_mac || to as u16 == 0x3333;
+        if !whole || !heard || sender == settings.own_mac || !message.is_valid(frame) {
             return Solicited::Passed;
         }
-        return match own_frame(ethernet, settings) {
-            Err(Refusal::Drop(Counter::DropForeignMac)) => Solicited::ForeignMac,
-            Err(_) => Solicited::Loop,
-            Ok(()) if !whole => Solicited::Truncated,
-            Ok(()) => Solicited::Invalid,
-        };
     }
     let target = message.target();
     let key = VipKey::address(ipv6::address(target));
     let Some(vip) = vips::find(settings, &key) else {
         return Solicited::Passed;
     };
-    let sender = ethernet.source();
-    if ipv6::is_mapped(target) || sender == settings.own_mac {
+    if ipv6::is_mapped(target) {
         return Solicited::Passed;
     }
     if !steer::owned(vip) {
