@@ -77,6 +77,8 @@ impl Step {
                 "packets",
                 "--test",
                 "bench",
+                "--test",
+                "conformance",
             ])),
             // One at a time, and with their progress: each has its own world on the same two cores.
             Self::EndToEnd => exec::run(

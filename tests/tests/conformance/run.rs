@@ -1,0 +1,213 @@
+//! Runs cases on the real program and tells in words and bytes where one differs.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result};
+use foobar::dataplane::Sweep;
+use foobar_common::slot::{Member, Slot};
+use foobar_tests::packets::frame::OWN;
+use foobar_tests::packets::outcome::{Outcome, Sent};
+use foobar_tests::packets::rig::{LEASE, OTHER_LEASE, Policy, Rig, TARGETS, backend_mac};
+
+use crate::case::{Case, Expected, Fate, Step};
+use crate::family::{Family, LEASE6, OTHER_LEASE6};
+use crate::interfaces::KNOWN;
+use crate::services;
+
+/// Runs all cases; returns a text for each that failed.
+pub(crate) fn all(cases: &[Case]) -> Result<Vec<String>> {
+    let mut dropping = world(Rig::new()?)?;
+    let mut resetting = world(Rig::resetting()?)?;
+    let mut failures = Vec::new();
+    for case in cases {
+        let rig = match case.policy {
+            Policy::Drop => &mut dropping,
+            Policy::Reset => &mut resetting,
+        };
+        for step in &case.setup {
+            take(rig, step);
+        }
+        let outcome = rig.send(&case.frame);
+        let failure = match &case.expected.fate {
+            Fate::ForwardedAs(other, connections) => match member_of(&rig.send(other)) {
+                Some(member) => difference(case, &Fate::Forwarded(member, *connections), &outcome),
+                None => Some(format!(
+                    "{}\n  the frame to be followed goes to nobody",
+                    case.name
+                )),
+            },
+            fate => difference(case, fate, &outcome),
+        };
+        failures.extend(failure);
+        clear(rig).with_context(|| format!("after {}", case.name))?;
+    }
+    Ok(failures)
+}
+
+/// The only member that an outcome's frame was counted at.
+fn member_of(outcome: &Outcome) -> Option<Member> {
+    match outcome.targets[..] {
+        [sent] => Some(sent.member),
+        _ => None,
+    }
+}
+
+/// The members that frames go to.
+pub(crate) fn members(frames: &[Vec<u8>]) -> Result<BTreeSet<Member>> {
+    let mut rig = world(Rig::new()?)?;
+    Ok(frames
+        .iter()
+        .filter_map(|frame| member_of(&rig.send(frame)))
+        .collect())
+}
+
+/// The rig's world, with the VIPs of the other family and the special services besides.
+fn world(mut rig: Rig) -> Result<Rig> {
+    let mut entries = rig.services();
+    entries.extend(Family::V6.services(&rig));
+    for &family in Family::BOTH {
+        entries.extend(services::entries(family, &rig));
+    }
+    rig.plane.set_services(&entries)?;
+    rig.plane.add_tx_port(KNOWN)?;
+    clear(&mut rig)?;
+    Ok(rig)
+}
+
+/// As in the beginning, but for fragments, which cannot be forgotten: cases tell theirs apart themselves.
+fn clear(rig: &mut Rig) -> Result<()> {
+    for index in Family::BOTH
+        .iter()
+        .flat_map(|family| [family.web_slot(), family.dns_slot()])
+    {
+        rig.set(index, Slot::settled(1));
+    }
+    for &family in Family::BOTH {
+        services::settle(family, rig);
+    }
+    for member in 1..=TARGETS {
+        rig.plane.set_next_hop(member, backend_mac(member), OWN, 0);
+        rig.set_target_flags(member, 0);
+    }
+    for lease in [LEASE, OTHER_LEASE, LEASE6, OTHER_LEASE6] {
+        rig.plane.set_lease(lease, u64::MAX);
+    }
+    rig.plane.sweep_notes(|_| Sweep::Delete)?;
+    Ok(())
+}
+
+fn take(rig: &mut Rig, step: &Step) {
+    match step {
+        Step::Slot(index, slot) => rig.set(*index, *slot),
+        Step::Flags(member, flags) => rig.set_target_flags(*member, *flags),
+        Step::Behind(member, ifindex) => {
+            rig.plane
+                .set_next_hop(*member, backend_mac(*member), OWN, *ifindex);
+        }
+        Step::Unresolved(member) => rig.plane.clear_next_hop(*member),
+        Step::Lease(index, until_ns) => rig.plane.set_lease(*index, *until_ns),
+        Step::Frame(frame) => _ = rig.send(frame),
+    }
+}
+
+const ACTIONS: [&str; 5] = ["ABORTED", "DROP", "PASS", "TX", "REDIRECT"];
+
+/// What a case expects, in the terms of what is seen.
+fn expectation(case: &Case, fate: &Fate, outcome: &Outcome) -> (u32, Vec<u8>, Vec<Sent>) {
+    match fate {
+        Fate::Dropped => (1, case.frame.clone(), Vec::new()),
+        Fate::Passed => (2, case.frame.clone(), Vec::new()),
+        Fate::Answered(answer) => (3, answer.clone(), Vec::new()),
+        Fate::ForwardedAs(..) => unreachable!("the member is found by the frame to be followed"),
+        Fate::Forwarded(member, connections) | Fate::Redirected(member, connections) => {
+            let action = if matches!(fate, Fate::Forwarded(..)) { 3 } else { 4 };
+            let sent = Sent {
+                member: *member,
+                packets: 1,
+                bytes: case.frame.len() as u64,
+                connections: *connections,
+            };
+            (action, outcome.rewritten(*member), vec![sent])
+        }
+    }
+}
+
+fn difference(case: &Case, fate: &Fate, outcome: &Outcome) -> Option<String> {
+    let (action, bytes, targets) = expectation(case, fate, outcome);
+    let mut counters = names(&case.expected);
+    let mut moved = outcome.counters.clone();
+    counters.sort_unstable();
+    moved.sort_unstable();
+    let mut text = String::new();
+    let seen = outcome.verdict.action;
+    if seen != action {
+        let name = |action: u32| ACTIONS.get(action as usize).copied().unwrap_or("no such verdict");
+        line(&mut text, "verdict", name(action), name(seen));
+    }
+    if moved != counters {
+        line(
+            &mut text,
+            "counters",
+            &format!("{counters:?}"),
+            &format!("{moved:?}"),
+        );
+    }
+    if outcome.targets != targets {
+        line(
+            &mut text,
+            "targets",
+            &format!("{targets:?}"),
+            &format!("{:?}", outcome.targets),
+        );
+    }
+    if outcome.verdict.frame != bytes {
+        text += &hex_difference(&bytes, &outcome.verdict.frame);
+    }
+    (!text.is_empty()).then(|| format!("{}\n{}", case.name, text.trim_end()))
+}
+
+fn names(expected: &Expected) -> Vec<(&'static str, u64)> {
+    expected
+        .counters
+        .iter()
+        .map(|counter| (counter.name(), 1))
+        .collect()
+}
+
+fn line(text: &mut String, what: &str, expected: &str, seen: &str) {
+    writeln!(text, "  {what}: expected {expected}, seen {seen}").expect("a string takes all");
+}
+
+/// The rows of 16 bytes in which two frames differ, and marks below the bytes that do.
+fn hex_difference(expected: &[u8], seen: &[u8]) -> String {
+    let mut text = format!("  bytes: expected {}, seen {}\n", expected.len(), seen.len());
+    for start in (0..expected.len().max(seen.len())).step_by(16) {
+        let row = |bytes: &[u8]| -> Vec<Option<u8>> {
+            (start..start + 16)
+                .map(|place| bytes.get(place).copied())
+                .collect()
+        };
+        let (wanted, got) = (row(expected), row(seen));
+        if wanted == got {
+            continue;
+        }
+        let marks: Vec<_> = wanted
+            .iter()
+            .zip(&got)
+            .map(|(a, b)| if a == b { "  " } else { "^^" })
+            .collect();
+        writeln!(text, "    {start:04x} expected {}", hex(&wanted)).expect("a string takes all");
+        writeln!(text, "         seen     {}", hex(&got)).expect("a string takes all");
+        writeln!(text, "                  {}", marks.join(" ").trim_end()).expect("a string takes all");
+    }
+    text
+}
+
+fn hex(row: &[Option<u8>]) -> String {
+    let octets: Vec<_> = row
+        .iter()
+        .map(|byte| byte.map_or_else(|| "--".to_owned(), |byte| format!("{byte:02x}")))
+        .collect();
+    octets.join(" ")
+}
