@@ -53,6 +53,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use case::Case;
 use family::{Ends, Family};
+use foobar_common::admission::{FEATURES_ALL, Features};
 use services::{BY_SOURCE, SPREAD};
 
 /// A table of fewer cases than this has lost some.
@@ -90,19 +91,31 @@ fn the_table_has_its_cases_and_each_its_own_name() {
     assert!(twice.is_empty(), "named twice: {twice:#?}");
 }
 
-#[test]
-fn every_packet_becomes_what_the_table_says() -> Result<()> {
-    let table = table();
-    let failures = run::all(&table)?;
-    println!("{} cases, {} failed", table.len(), failures.len());
+/// Runs cases on a program with these features.
+fn agree(cases: &[Case], features: Features) -> Result<()> {
+    let failures = run::all(cases, features)?;
+    println!("{} cases, {} failed", cases.len(), failures.len());
     assert!(
         failures.is_empty(),
         "{} of {} cases failed:\n\n{}",
         failures.len(),
-        table.len(),
+        cases.len(),
         failures.join("\n\n")
     );
     Ok(())
+}
+
+#[test]
+fn every_packet_becomes_what_the_table_says() -> Result<()> {
+    agree(&table(), FEATURES_ALL)
+}
+
+/// Features that no service asks for are left out of the program, which is another one then.
+#[test]
+fn a_program_without_features_says_the_same_of_all_that_needs_none() -> Result<()> {
+    let needs_none = |case: &Case| !case.name.contains(" / tracking / ");
+    let cases: Vec<_> = table().into_iter().filter(needs_none).collect();
+    agree(&cases, 0)
 }
 
 /// Were all flows of these services one member's, it would say nothing that a client's go to the same.

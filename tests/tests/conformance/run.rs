@@ -5,20 +5,28 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use foobar::dataplane::Sweep;
+use foobar_common::admission::Features;
 use foobar_common::slot::{Member, Slot};
 use foobar_tests::packets::frame::OWN;
 use foobar_tests::packets::outcome::{Outcome, Sent};
-use foobar_tests::packets::rig::{LEASE, OTHER_LEASE, Policy, Rig, TARGETS, backend_mac};
+use foobar_tests::packets::rig::{LEASE, OTHER_LEASE, Policy, Rig, Setup, TARGETS, backend_mac};
 
 use crate::case::{Case, Expected, Fate, Step};
 use crate::family::{Family, LEASE6, OTHER_LEASE6};
 use crate::interfaces::KNOWN;
 use crate::services;
 
-/// Runs all cases; returns a text for each that failed.
-pub(crate) fn all(cases: &[Case]) -> Result<Vec<String>> {
-    let mut dropping = world(Rig::new()?)?;
-    let mut resetting = world(Rig::resetting()?)?;
+/// Runs cases on a program with these features; returns a text for each that failed.
+pub(crate) fn all(cases: &[Case], features: Features) -> Result<Vec<String>> {
+    let rig = |policy| {
+        let setup = Setup {
+            policy,
+            ..Setup::default()
+        };
+        world(Rig::with_features(setup, features)?)
+    };
+    let mut dropping = rig(Policy::Drop)?;
+    let mut resetting = rig(Policy::Reset)?;
     let mut failures = Vec::new();
     for case in cases {
         let rig = match case.policy {
