@@ -2,11 +2,11 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray},
+    btf_maps::{Array, ArrayOfMaps, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray},
     macros::btf_map,
 };
 use foobar_common::{
-    admission::Bucket,
+    admission::{Bucket, ListKey, ListVerdict, MAX_LIMITS, MAX_LISTS, SynLimit},
     counters::Counters,
     fragment::{FragmentKey, FragmentNote},
     note::{FlowKey, Note, PendingSet},
@@ -79,3 +79,18 @@ pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 /// The interfaces, by their index, that targets are reached by besides the one that packets come in by.
 #[btf_map]
 pub static TX_PORTS: DevMapHash<64> = DevMapHash::new();
+
+/// A list of sources: their prefixes, of which the longest that matches decides.
+pub type List = LpmTrie<ListKey, ListVerdict, 1>;
+
+/// The lists of sources, each as large as it is made.
+#[btf_map]
+pub static LISTS: ArrayOfMaps<List, { MAX_LISTS as usize }> = ArrayOfMaps::new();
+
+/// How VIPs limit new connections.
+#[btf_map]
+pub static SYN_LIMITS: Array<SynLimit, { MAX_LIMITS as usize }, MMAPABLE> = Array::new();
+
+/// The buckets that sources share.
+#[btf_map]
+pub static SYN_BUCKETS: Array<Bucket, 65536, MMAPABLE> = Array::new();

@@ -52,6 +52,8 @@ pub struct Config {
     pub strangers: Vec<Ipv4Addr>,
     /// Further text at the end of the file: other VIPs.
     pub further: String,
+    /// Further tables, after all else; relative paths begin at the world's directory.
+    pub tables: Vec<&'static str>,
 }
 
 impl Config {
@@ -71,6 +73,7 @@ impl Config {
             check_lines: Vec::new(),
             strangers: Vec::new(),
             further: String::new(),
+            tables: Vec::new(),
         }
     }
 
@@ -110,6 +113,9 @@ impl Config {
             let _ = writeln!(toml, "[[vip.backend]]\naddress = \"{address}\"");
         }
         toml += &self.further;
+        for table in &self.tables {
+            let _ = writeln!(toml, "{table}");
+        }
         toml
     }
 }

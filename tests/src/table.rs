@@ -30,6 +30,7 @@ impl Table {
             targets: 64,
             notes: 8192,
             pending_notes: 8192,
+            syn_buckets: 1024,
         };
         let mac = mac(&world.lb().mac_of("eth0")?)?;
         let plane = world.lb().run(|| {

@@ -3,6 +3,8 @@
 //!
 //! It relies on the binary that users get. `streams` has the other half: that changes break no stream.
 
+#[path = "daemon/admission.rs"]
+mod admission;
 #[path = "daemon/changes.rs"]
 mod changes;
 #[path = "daemon/failures.rs"]

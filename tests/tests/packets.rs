@@ -1,6 +1,8 @@
 //! The balancer's program on one packet at a time (BPF_PROG_TEST_RUN): for each path and each refusal the
 //! verdict, every byte, and every counter that moved. Needs root, and no network.
 
+#[path = "packets/admission.rs"]
+mod admission;
 #[path = "packets/answers.rs"]
 mod answers;
 #[path = "packets/features.rs"]

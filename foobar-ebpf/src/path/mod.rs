@@ -16,10 +16,10 @@ use foobar_common::settings::Settings;
 use foobar_common::vip::VipKey;
 
 use crate::forward::{count, l2, tunnel};
-use crate::outcome::{Refusal, conclude};
+use crate::outcome::{Refusal, conclude, drop};
 use crate::packet::transport::{self, Transport};
 use crate::packet::{Frame, Payload, Piece, checksum, ethernet, ipv4, ipv6};
-use crate::steer::{self, vips};
+use crate::steer::{self, admission, vips};
 
 /// Forwards a frame if nothing about it is unusual, or passes it if it is for no VIP, and gives its verdict;
 /// `None`, and the frame as it was, where something is unusual.
@@ -112,6 +112,10 @@ unsafe fn steered(
     let slot = steer::plain(vip, place)?;
     let target = l2::target(slot.current)?;
     let segment = transport.segment;
+    // At last: it may charge a limit, which is not to be done twice.
+    if let Some(reason) = admission::refusal(settings, vip, source.words(), segment) {
+        return Some(drop(context, reason));
+    }
     if tunnel::leads_to(target) {
         let load = tunnel::Load {
             hash: place.hash,

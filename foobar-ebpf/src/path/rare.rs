@@ -22,7 +22,7 @@ use crate::maps::JOBS;
 use crate::outcome::{Action, Refusal, conclude, drop};
 use crate::packet::transport::{self, Transport};
 use crate::packet::{Frame, Payload, Piece, arp, ethernet, icmp, ipv4, ipv6, quote};
-use crate::steer::{self, Owner, features, vips};
+use crate::steer::{self, Owner, admission, features, vips};
 
 /// What is known about the packet on its way.
 #[derive(Clone, Copy, Debug)]
@@ -239,14 +239,16 @@ unsafe fn transport(context: *mut xdp_md, settings: &Settings, job: &mut Job) ->
     }
 }
 
-/// Slots and notes: whose is it?
+/// Admission, slots and notes: whose is it, if it is let in?
 #[inline(never)]
 fn steer(settings: &Settings, job: &mut Job) -> u32 {
     job.owner = Owner::INTERNAL;
     if let Some(vip) = vips::at(job.vip) {
         job.flags = vip.flags;
         let (source, transport) = (&job.client, job.transport);
-        if let Some(place) = steer::place(settings, vip, source.words(), transport.ports_be) {
+        if let Some(reason) = admission::refusal(settings, vip, source.words(), transport.segment) {
+            job.owner = Owner::refused(reason);
+        } else if let Some(place) = steer::place(settings, vip, source.words(), transport.ports_be) {
             job.hash = place.hash;
             (job.owner, job.slot) = steer::owner(settings, vip, place, source, transport);
         }
@@ -282,7 +284,13 @@ unsafe fn finish(context: *mut xdp_md, settings: &Settings, job: &Job) -> u32 {
             }
             l2::forward(ethernet, target, member, segment, whole(context))
         }
-        Err(Counter::DropInternal) => Err(Refusal::Drop(Counter::DropInternal)),
+        // Who is not let in is told nothing.
+        Err(
+            reason @ (Counter::DropInternal
+            | Counter::DropDenied
+            | Counter::DropSynLimit
+            | Counter::DropSourceLimit),
+        ) => Err(Refusal::Drop(reason)),
         Err(reason) => reset::refuse(frame, &job.packet, settings, job.flags, reason),
     };
     // SAFETY: the caller's.

@@ -1,5 +1,6 @@
 //! Which target a flow belongs to: VIP, slot, and for the few slots that are not settled, the flow's note.
 
+pub mod admission;
 pub mod features;
 pub mod notes;
 pub mod vips;
@@ -105,11 +106,28 @@ impl Owner {
     pub const UNKNOWN: Self = Self(2 << 16);
     /// A packet that no service takes.
     pub const NO_SERVICE: Self = Self(3 << 16);
+    /// A packet whose source is denied.
+    pub const DENIED: Self = Self(4 << 16);
+    /// A SYN above its VIP's limit.
+    pub const SYN_LIMIT: Self = Self(5 << 16);
+    /// A SYN above its source's limit.
+    pub const SOURCE_LIMIT: Self = Self(6 << 16);
 
     /// A member, or [`NONE`].
     #[inline(always)]
     pub const fn of(member: Member) -> Self {
         Self(member as u32)
+    }
+
+    /// Nobody, for a reason of [`admission::refusal`].
+    #[inline(always)]
+    pub const fn refused(reason: Counter) -> Self {
+        match reason {
+            Counter::DropDenied => Self::DENIED,
+            Counter::DropSynLimit => Self::SYN_LIMIT,
+            Counter::DropSourceLimit => Self::SOURCE_LIMIT,
+            _ => Self::INTERNAL,
+        }
     }
 
     /// The member; else why it goes to nobody.
@@ -123,6 +141,12 @@ impl Owner {
             Err(Counter::DropNoService)
         } else if self.0 == Self::INTERNAL.0 {
             Err(Counter::DropInternal)
+        } else if self.0 == Self::DENIED.0 {
+            Err(Counter::DropDenied)
+        } else if self.0 == Self::SYN_LIMIT.0 {
+            Err(Counter::DropSynLimit)
+        } else if self.0 == Self::SOURCE_LIMIT.0 {
+            Err(Counter::DropSourceLimit)
         } else {
             Err(Counter::DropNoMember)
         }

@@ -80,6 +80,10 @@ pub enum Field {
     Forward,
     /// `second_chance`
     SecondChance,
+    /// `deny`, `allow`, or what is in the lists that they name
+    Sources,
+    /// `syn_limit`
+    SynLimit,
     /// `check`
     Check,
 }
@@ -182,6 +186,11 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<FixedChange> {
             old.limits.pending_notes,
             new.limits.pending_notes,
         ),
+        fixed_change(
+            "limits.syn_buckets",
+            old.limits.syn_buckets,
+            new.limits.syn_buckets,
+        ),
     ]
     .into_iter()
     .flatten()
@@ -207,6 +216,8 @@ fn vip_change(old: &Vip, new: &Vip) -> Option<VipChange> {
         (old.unserved != new.unserved, Field::Unserved),
         (old.forward != new.forward, Field::Forward),
         (old.second_chance != new.second_chance, Field::SecondChance),
+        (old.sources != new.sources, Field::Sources),
+        (old.syn_limit != new.syn_limit, Field::SynLimit),
         (old.check != new.check, Field::Check),
     ]
     .into_iter()

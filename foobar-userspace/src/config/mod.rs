@@ -1,7 +1,7 @@
 //! The balancer's configuration, `lb.toml`: its types, reading, validation and the difference between two.
 //!
 //! A [`Config`] that exists is valid: names and services are unique, addresses are of a family that the
-//! data plane serves, sizes fit the limits. Nothing here opens a socket, knows a map or reads a clock;
+//! data plane serves, sizes fit the limits, lists of sources are read. Nothing here opens a socket, knows a map or reads a clock;
 //! whether the interface or a backend exists is for others to find out.
 
 mod check;
@@ -10,6 +10,8 @@ mod duration;
 mod parse;
 mod report;
 mod service;
+mod sources;
+mod syn_limit;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -19,6 +21,7 @@ mod walk;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -27,6 +30,8 @@ pub use difference::{Difference, Field, FixedChange, Reweighted, VipChange, diff
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use parse::parse;
 pub use report::{Place, Problem, Report};
+pub use sources::{Prefix, Sources, Verdict};
+pub use syn_limit::{Rate, SynLimit};
 
 /// A whole `lb.toml`, validated, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +88,8 @@ pub struct Limits {
     pub notes: u32,
     /// Notes that wait for their flow's second packet.
     pub pending_notes: u32,
+    /// Buckets that the sources of limited SYNs share; a power of two.
+    pub syn_buckets: u32,
 }
 
 /// A service: one address, port and protocol, and the backends that serve it.
@@ -113,6 +120,10 @@ pub struct Vip {
     /// Whether packets carry the slot's earlier owners, so that agents on the backends pass on what is theirs;
     /// nothing is noted then.
     pub second_chance: bool,
+    /// Which sources it serves; `None`: all.
+    pub sources: Option<Arc<Sources>>,
+    /// How it limits new TCP connections; `None`: not at all.
+    pub syn_limit: Option<SynLimit>,
     /// How its backends are judged; `None`: they are taken to be up.
     pub check: Option<Check>,
     /// Its backends, in the file's order; addresses are unique.

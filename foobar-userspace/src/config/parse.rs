@@ -2,17 +2,18 @@
 //! between entries is `validate`'s.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::DeTable;
 
 use super::report::{Problems, Report};
 use super::service::{Draft, VIP_KEYS};
+use super::sources::{LIST_KEYS, Lists};
 use super::walk::Section;
 use super::{Config, Limits, tunnel, validate};
 
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "interface",
     "pin_dir",
     "admin_socket",
@@ -20,9 +21,10 @@ const KEYS: [&str; 8] = [
     "peer_macs",
     "limits",
     "tunnel",
+    "list",
     "vip",
 ];
-const LIMIT_KEYS: [&str; 4] = ["slots", "targets", "notes", "pending_notes"];
+const LIMIT_KEYS: [&str; 5] = ["slots", "targets", "notes", "pending_notes", "syn_buckets"];
 
 const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/foobar";
 const DEFAULT_ADMIN_SOCKET: &str = "/run/foobar/lb.sock";
@@ -31,6 +33,7 @@ const DEFAULT_LIMITS: Limits = Limits {
     targets: 4_096,
     notes: 262_144,
     pending_notes: 262_144,
+    syn_buckets: 262_144,
 };
 
 /// The kernel's IFNAMSIZ without the closing zero.
@@ -41,7 +44,8 @@ const TARGETS_MAX: u32 = 32_767;
 /// 512 MiB of slots.
 const ENTRIES_MAX: u32 = 1 << 26;
 
-/// Reads and validates a configuration; `name` is what the report calls it.
+/// Reads and validates a configuration; `name` is what the report calls it, and in its directory are the
+/// files of lists whose paths are relative.
 ///
 /// # Errors
 /// Everything that is wrong with it, each with its place. A syntax error is the only one of its report:
@@ -60,7 +64,8 @@ pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
             return Err(problems.into_report(name));
         }
     };
-    match read(root.get_ref(), &mut problems) {
+    let directory = Path::new(name).parent().unwrap_or(Path::new(""));
+    match read(root.get_ref(), directory, &mut problems) {
         Some(config) if problems.is_empty() => Ok(config),
         _ => Err(problems.into_report(name)),
     }
@@ -80,7 +85,7 @@ pub(super) fn parse_bytes(name: &str, bytes: &[u8]) -> Result<Config, Report> {
     }
 }
 
-fn read(root: &DeTable<'_>, problems: &mut Problems<'_>) -> Option<Config> {
+fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems<'_>) -> Option<Config> {
     let root = Section::new(root, 0..0, &KEYS, problems);
     root.require("interface", "\"eth0\"", problems);
     let interface = root.string("interface", problems);
@@ -94,11 +99,13 @@ fn read(root: &DeTable<'_>, problems: &mut Problems<'_>) -> Option<Config> {
     let limits = limits(&root, problems);
     let tunnel = tunnel::read(&root, problems);
 
+    let lists = root.tables("list", "[[list]]", &LIST_KEYS, problems);
+    let mut lists = Lists::read(&lists, directory, problems);
     let sections = root.tables("vip", "[[vip]]", &VIP_KEYS, problems);
     let many = sections.len() > super::service::MANY_VIPS;
     let drafts: Vec<Draft<'_>> = sections
         .iter()
-        .map(|vip| Draft::read(vip, many, problems))
+        .map(|vip| Draft::read(vip, many, &mut lists, problems))
         .collect();
     validate::between_vips(&drafts, problems);
     validate::sums(&drafts, &limits, problems);
@@ -158,11 +165,16 @@ fn limits(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Limits {
             .integer::<u32>(name, range, problems)
             .map_or(default, Spanned::into_inner)
     };
-    Limits {
+    let limits = Limits {
         slots: size("slots", 256..=ENTRIES_MAX, DEFAULT_LIMITS.slots),
         targets: size("targets", 1..=TARGETS_MAX, DEFAULT_LIMITS.targets),
         notes: size("notes", 16..=ENTRIES_MAX, DEFAULT_LIMITS.notes),
         pending_notes: size("pending_notes", 16..=ENTRIES_MAX, DEFAULT_LIMITS.pending_notes),
+        syn_buckets: size("syn_buckets", 16..=ENTRIES_MAX, DEFAULT_LIMITS.syn_buckets),
+    };
+    Limits {
+        syn_buckets: limits.syn_buckets.next_power_of_two(),
+        ..limits
     }
 }
 

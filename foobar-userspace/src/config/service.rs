@@ -3,16 +3,19 @@
 
 use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::Spanned;
 
-use super::check;
 use super::report::Problems;
+use super::sources::{Lists, Sources};
+use super::syn_limit::SynLimit;
 use super::walk::Section;
 use super::{Backend, Check, Forward, Protocol, Service, TableKind, Unserved, Vip};
+use super::{check, syn_limit};
 
-pub(super) const VIP_KEYS: [&str; 14] = [
+pub(super) const VIP_KEYS: [&str; 17] = [
     "name",
     "address",
     "port",
@@ -25,6 +28,9 @@ pub(super) const VIP_KEYS: [&str; 14] = [
     "unserved",
     "forward",
     "second_chance",
+    "deny",
+    "allow",
+    "syn_limit",
     "check",
     "backend",
 ];
@@ -63,12 +69,19 @@ pub(super) struct Draft<'t> {
     idle_timeout: Duration,
     drain_timeout: Option<Duration>,
     unserved: Unserved,
+    sources: Option<Arc<Sources>>,
+    syn_limit: Option<SynLimit>,
     check: Option<Check>,
 }
 
 impl<'t> Draft<'t> {
     /// Reads one `[[vip]]`; `many` chooses the default number of slots.
-    pub(super) fn read(section: &Section<'t, '_>, many: bool, problems: &mut Problems<'_>) -> Self {
+    pub(super) fn read(
+        section: &Section<'t, '_>,
+        many: bool,
+        lists: &mut Lists<'t>,
+        problems: &mut Problems<'_>,
+    ) -> Self {
         let header = section.span.clone();
         section.require("name", "\"site-a\"", problems);
         section.require("address", "\"192.0.2.101\"", problems);
@@ -122,6 +135,8 @@ impl<'t> Draft<'t> {
             unserved: section
                 .word("unserved", &answers, problems)
                 .unwrap_or(Unserved::Drop),
+            sources: lists.of_vip(section, problems),
+            syn_limit: syn_limit::read(section, protocol, problems),
             check: check::read(section, address.as_ref(), port.as_ref(), protocol, problems),
             header,
             name,
@@ -156,6 +171,8 @@ impl<'t> Draft<'t> {
             unserved: self.unserved,
             forward: self.forward.into_inner(),
             second_chance: self.second_chance,
+            sources: self.sources,
+            syn_limit: self.syn_limit,
             check: self.check,
             backends: self.backends.into_iter().map(Spanned::into_inner).collect(),
         })
@@ -203,10 +220,15 @@ fn second_chance(
     wanted.into_inner()
 }
 
+/// Whether a text can be a VIP's or a list's name.
+pub(super) fn is_name(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !text.is_empty() && text.len() <= NAME_MAX && text.chars().all(fits)
+}
+
 fn check_name(name: &Spanned<&str>, problems: &mut Problems<'_>) {
     let text = *name.get_ref();
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if text.is_empty() || text.len() > NAME_MAX || !text.chars().all(fits) {
+    if !is_name(text) {
         let hint = format!("1 to {NAME_MAX} of a-z, 0-9 and -");
         problems.add(name.span(), format!("{text:?} cannot be a VIP's name"), hint);
     }

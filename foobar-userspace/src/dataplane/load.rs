@@ -6,12 +6,12 @@ use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray};
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, ProgramFd, TestRun as _, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use foobar_common::admission::Features;
+use foobar_common::admission::{Bucket, Features, ListKey, ListVerdict, SynLimit};
 use foobar_common::counters::Counters;
 use foobar_common::note::{FlowKey, MAX_SLOTS, Note, PENDING_WAYS, PendingSet};
 use foobar_common::settings::{MAX_PEERS, Settings, mac_word};
@@ -27,7 +27,7 @@ use super::region::Region;
 /// How long a program that is running now may run at most, with a margin of a thousand.
 pub const GRACE: Duration = Duration::from_millis(5);
 
-const MAPS: [&str; 13] = [
+const MAPS: [&str; 16] = [
     "SETTINGS",
     "VIPS",
     "RANGES",
@@ -41,6 +41,9 @@ const MAPS: [&str; 13] = [
     "PENDING_NOTES",
     "COUNTERS",
     "TX_PORTS",
+    "LISTS",
+    "SYN_LIMITS",
+    "SYN_BUCKETS",
 ];
 
 /// What can go wrong between the daemon and the kernel.
@@ -90,6 +93,8 @@ pub struct Sizes {
     pub notes: u32,
     /// Pending notes.
     pub pending_notes: u32,
+    /// Buckets that the sources of SYNs share.
+    pub syn_buckets: u32,
 }
 
 impl Default for Sizes {
@@ -99,6 +104,7 @@ impl Default for Sizes {
             targets: 4_096,
             notes: 1 << 18,
             pending_notes: 1 << 18,
+            syn_buckets: 1 << 18,
         }
     }
 }
@@ -150,6 +156,8 @@ pub struct DataPlane {
     pub(super) note_capacity: u32,
     pub(super) last_flip: Option<Instant>,
     tx_ports: aya::maps::xdp::DevMapHash<MapData>,
+    pub(super) lists: ArrayOfMaps<MapData, LpmTrie<MapData, ListKey, ListVerdict>>,
+    pub(super) limits: Region<SynLimit>,
 }
 
 impl DataPlane {
@@ -168,6 +176,7 @@ impl DataPlane {
             return Err(Error::Missing("NOTES"));
         };
         let note_capacity = notes_data.info().map_err(io::Error::other)?.max_entries();
+        let buckets = region::<Bucket>(&mut object, "SYN_BUCKETS")?.len();
         let plane = Self {
             settings: region(&mut object, "SETTINGS")?,
             vips: region(&mut object, "VIPS")?,
@@ -189,6 +198,8 @@ impl DataPlane {
             tx_ports: take(&mut object, "TX_PORTS")?
                 .try_into()
                 .map_err(io::Error::other)?,
+            lists: take(&mut object, "LISTS")?.try_into().map_err(io::Error::other)?,
+            limits: region(&mut object, "SYN_LIMITS")?,
             note_capacity,
             last_flip: None,
             object,
@@ -200,6 +211,10 @@ impl DataPlane {
             .settings
             .u32(0, offset_of!(Settings, pending_mask))
             .store(plane.pending.len() - 1, Ordering::Release);
+        plane
+            .settings
+            .u32(0, offset_of!(Settings, syn_bucket_mask))
+            .store(buckets - 1, Ordering::Release);
         Ok(plane)
     }
 
@@ -406,7 +421,8 @@ fn load(pins: Option<&Pins>, sizes: Sizes, features: Features) -> Result<Ebpf, E
         .map_max_entries("TARGETS", sizes.targets.max(1) + 1)
         .map_max_entries("TARGET_COUNTERS", sizes.targets.max(1) + 1)
         .map_max_entries("NOTES", sizes.notes.max(1))
-        .map_max_entries("PENDING_NOTES", sets);
+        .map_max_entries("PENDING_NOTES", sets)
+        .map_max_entries("SYN_BUCKETS", sizes.syn_buckets.max(1).next_power_of_two());
     if let Some(pins) = pins {
         for name in MAPS {
             loader.map_pin_path(name, pins.map(name));

@@ -3,6 +3,7 @@
 //! It loads, attaches and pins the programs, and writes the maps so that a packet never sees anything half
 //! written. It knows layouts (foobar-common), not policy: which member a slot gets is decided elsewhere.
 
+mod admission;
 mod checks;
 mod counters;
 mod load;
@@ -18,6 +19,7 @@ mod translation;
 mod tunnels;
 mod vips;
 
+pub use admission::{ListEntry, SourceTrie};
 pub use checks::CheckProgram;
 pub use load::{Attachment, DataPlane, Error, GRACE, Mode, Sizes, Verdict};
 pub use notes::{NoteEntry, Sweep};

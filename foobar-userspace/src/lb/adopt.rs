@@ -8,8 +8,9 @@ use foobar_common::target::{
     TARGET_DOWN, TARGET_DRAINED, TARGET_GONE, TARGET_GUE, TARGET_IPIP, TARGET_JUDGED, TARGET_REMOVED,
     TARGET_RESOLVED, TARGET_USED, Target,
 };
-use foobar_common::vip::{VIP_CANDIDATES, VipKind};
+use foobar_common::vip::{VIP_CANDIDATES, Vip as Entry, VipKind};
 
+use super::admission::Admission;
 use super::member::Member;
 use super::steering::{Steering, Vip};
 use crate::balancer::members::MemberPool;
@@ -38,15 +39,7 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
             continue;
         }
         next_vip = next_vip.max(entry.id + 1);
-        let service = Service {
-            address: IpAddr::from(entry.key.address),
-            port: u16::from_be(entry.key.port_be),
-            protocol: if entry.key.protocol == 17 {
-                Protocol::Udp
-            } else {
-                Protocol::Tcp
-            },
-        };
+        let service = service(&entry);
         let Some(wanted) = config.vips.iter().find(|vip| vip.service() == service) else {
             continue;
         };
@@ -114,9 +107,24 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
         .filter(|entry| entry.key.kind == VipKind::Address as u8)
         .map(|entry| (IpAddr::from(entry.key.address), entry.id))
         .collect();
+    let admission = Admission::adopt(&plane, service);
     let mut steering = Steering::new(plane, ingress, vips, pool, next_vip, now_ns);
     steering.leases = leases;
+    steering.admission = admission;
     steering
+}
+
+/// The service that an entry of the data plane's table is about.
+fn service(entry: &Entry) -> Service {
+    Service {
+        address: IpAddr::from(entry.key.address),
+        port: u16::from_be(entry.key.port_be),
+        protocol: if entry.key.protocol == 17 {
+            Protocol::Udp
+        } else {
+            Protocol::Tcp
+        },
+    }
 }
 
 /// The members of a VIP. An address that is there twice (its index was being changed when the daemon was

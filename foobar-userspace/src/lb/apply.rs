@@ -9,6 +9,7 @@ use foobar_common::slot::ColdSlot;
 use foobar_common::time::note_lifetime;
 use foobar_common::vip::{VIP_CANDIDATES, VIP_RESET, VIP_TRACK_NONE, Vip as Entry, VipKey, VipKind};
 
+use super::admission;
 use super::member::Member;
 use super::steering::{Steering, Urgency, Vip, deadline, history};
 use crate::balancer::plan::Serving;
@@ -26,6 +27,7 @@ impl Steering {
     pub(super) fn apply(&mut self, config: &Config, now_ns: u64) -> anyhow::Result<()> {
         self.plane.fits(&keys(config))?;
         self.gain_features(config)?;
+        let admission = self.prepare_admission(config)?;
         self.set_tunnel(&config.tunnel);
         let wanted: BTreeSet<Service> = config.vips.iter().map(config::Vip::service).collect();
         let (kept, gone): (Vec<Vip>, Vec<Vip>) = std::mem::take(&mut self.vips)
@@ -73,6 +75,7 @@ impl Steering {
                 self.flush(place);
             }
         }
+        self.keep_admission(admission);
         for vip in gone {
             tracing::warn!(vip = vip.config.name, service = %vip.config.service(), "VIP removed: its packets are no longer taken, its flows end");
             for member in vip.members {
@@ -291,7 +294,11 @@ impl Steering {
                 ..Entry::default()
             });
         }
-        entries.extend(self.vips.iter().map(entry));
+        entries.extend(self.vips.iter().map(|vip| {
+            let mut entry = entry(vip);
+            self.admission.complete(&vip.config, &mut entry);
+            entry
+        }));
         self.plane.set_services(&entries)?;
         Ok(())
     }
@@ -344,5 +351,5 @@ pub(super) fn flags(vip: &config::Vip) -> u32 {
     } else {
         0
     };
-    unserved | second_chance
+    unserved | second_chance | admission::flags(vip)
 }

@@ -82,6 +82,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         targets: limits.targets,
         notes: limits.notes,
         pending_notes: limits.pending_notes,
+        syn_buckets: limits.syn_buckets,
     };
     pins.create()?;
     let claim = pins.claim()?;

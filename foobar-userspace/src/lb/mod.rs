@@ -3,6 +3,7 @@
 //!
 //! `daemon` is the loop (events in, in one task); `steering` is what it knows and does, without sockets.
 
+mod admission;
 mod adopt;
 mod apply;
 mod daemon;

@@ -8,6 +8,7 @@ use foobar_common::check::mark_of;
 use foobar_common::slot::{ColdSlot, Member as Id};
 use foobar_common::target::{TARGET_GONE, TARGET_USED};
 
+use super::admission::Admission;
 use super::member::Member;
 use crate::balancer::members::MemberPool;
 use crate::balancer::plan::{self, Serving};
@@ -92,6 +93,8 @@ pub(super) struct Steering {
     pub(super) incarnation: u64,
     /// The index of each VIP address's lease.
     pub(super) leases: BTreeMap<IpAddr, u32>,
+    /// Source lists and SYN limits.
+    pub(super) admission: Admission,
     /// What of the configuration found no room, in words.
     pub(super) left_out: Vec<String>,
     /// Indices of no member that the last sweep found unnamed: free if the next one finds them so as well.
@@ -120,6 +123,7 @@ impl Steering {
             next_vip,
             incarnation: now_ns,
             leases: BTreeMap::new(),
+            admission: Admission::default(),
             left_out: Vec::new(),
             unnamed: HashSet::new(),
         }

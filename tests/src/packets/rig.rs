@@ -145,6 +145,7 @@ impl Rig {
             targets: 16,
             notes: setup.notes,
             pending_notes: setup.pending_notes,
+            syn_buckets: 1024,
         };
         let mut rig = Self {
             plane: DataPlane::open(None, sizes, features)?,

@@ -1,5 +1,6 @@
 //! Good files, bad files, and differences.
 
+mod admission;
 mod bad;
 
 use proptest::prelude::*;
@@ -79,6 +80,7 @@ fn a_good_file_is_read_with_its_defaults() {
         targets: 4_096,
         notes: 262_144,
         pending_notes: 262_144,
+        syn_buckets: 262_144,
     };
     assert_eq!(config.limits, sizes);
     let [site, dns] = config.vips.as_slice() else {
@@ -119,7 +121,7 @@ fn every_setting_is_taken_from_the_file() {
         pin_dir = "/sys/fs/bpf/x"
         admin_socket = "/run/x.sock"
         seed_file = "/etc/seed"
-        limits = { slots = 4_096, targets = 10, notes = 1024, pending_notes = 0x200 }
+        limits = { slots = 4_096, targets = 10, notes = 1024, pending_notes = 0x200, syn_buckets = 1_000 }
         [[vip]]
         name = "a"
         address = "192.0.2.101"
@@ -142,7 +144,7 @@ fn every_setting_is_taken_from_the_file() {
         "/sys/fs/bpf/x",
         "/run/x.sock",
         "/etc/seed",
-        "slots: 4096, targets: 10, notes: 1024, pending_notes: 512",
+        "slots: 4096, targets: 10, notes: 1024, pending_notes: 512, syn_buckets: 1024",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
