@@ -6,10 +6,8 @@
     reason = "the entry point that the attribute makes has neither"
 )]
 
-use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::{macros::xdp, programs::XdpContext};
 use foobar_common::counters::Counter;
-use foobar_common::settings::Settings;
 use foobar_ebpf::maps::SETTINGS;
 use foobar_ebpf::outcome::drop;
 use foobar_ebpf::path;
@@ -22,16 +20,13 @@ pub fn balancer(context: XdpContext) -> u32 {
         return drop(context.ctx, Counter::DropInternal);
     };
     // SAFETY: the kernel gives the frame to this program alone, and no view of it is kept.
-    match unsafe { path::common(context.ctx, settings) } {
-        Some(verdict) => verdict,
-        None => rare(context.ctx, settings),
+    unsafe {
+        let step = match path::common(context.ctx, settings) {
+            Some(step) => step,
+            None => path::rare::begin(context.ctx, settings),
+        };
+        path::rare::go_on(context.ctx, settings, step)
     }
-}
-
-#[inline(never)]
-fn rare(context: *mut xdp_md, settings: &Settings) -> u32 {
-    // SAFETY: the context is the kernel's, and no frame of it is used any more.
-    unsafe { path::rare::balance(context, settings) }
 }
 
 #[cfg(not(target_arch = "bpf"))]

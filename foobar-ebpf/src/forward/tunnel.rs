@@ -80,7 +80,7 @@ pub unsafe fn forward(context: *mut xdp_md, settings: &Settings, load: Load) -> 
     }
 }
 
-/// Whether an address is an IPv4 one, by [`Address::words`].
+/// Whether an address is an IPv4 one, by [`foobar_common::address::Address::words`].
 #[inline(always)]
 const fn is_v4(address: [u64; 2]) -> bool {
     ipv6::is_mapped(address)

@@ -15,14 +15,16 @@ use foobar_common::counters::Counter;
 use foobar_common::settings::Settings;
 use foobar_common::vip::VipKey;
 
+use packet::{Packet, Version};
+
 use crate::forward::{count, l2, tunnel};
 use crate::outcome::{Refusal, conclude, drop};
 use crate::packet::transport::{self, Transport};
 use crate::packet::{Frame, Payload, Piece, checksum, ethernet, ipv4, ipv6};
 use crate::steer::{self, admission, vips};
 
-/// Forwards a frame if nothing about it is unusual, or passes it if it is for no VIP, and gives its verdict;
-/// `None`, and the frame as it was, where something is unusual.
+/// Forwards a frame if nothing about it is unusual, or passes it if it is for no VIP, and gives its verdict, or
+/// the step that follows; `None`, and the frame as it was, where something is unusual.
 ///
 /// The two families share no code behind the Ethernet header: what is constant in one stays so, and no value
 /// has to be kept where the other's way would keep it.
@@ -43,19 +45,15 @@ pub unsafe fn common(context: *mut xdp_md, settings: &Settings) -> Option<u32> {
             }
             let payload = plain_v4(frame, ip)?;
             let transport = plain_transport(frame, ip.protocol(), payload)?;
-            let source = Address::from_ipv4_raw(ip.source());
+            let packet = Packet::plain(
+                Version::V4,
+                ip.protocol(),
+                Address::from_ipv4_raw(ip.source()),
+                destination,
+                payload,
+            );
             // SAFETY: the caller's.
-            unsafe {
-                steered(
-                    context,
-                    frame,
-                    settings,
-                    source,
-                    destination,
-                    ip.protocol(),
-                    transport,
-                )
-            }
+            unsafe { steered(context, frame, settings, &packet, transport) }
         }
         ethernet::IPV6 => {
             let ip = ipv6::Header::at(frame, ethernet::LENGTH)?;
@@ -66,19 +64,15 @@ pub unsafe fn common(context: *mut xdp_md, settings: &Settings) -> Option<u32> {
             }
             let payload = plain_v6(frame, ip)?;
             let transport = plain_transport(frame, ip.next_header(), payload)?;
-            let (source, destination) = (ipv6::address(ip.source()), ipv6::address(destination));
+            let packet = Packet::plain(
+                Version::V6,
+                ip.next_header(),
+                ipv6::address(ip.source()),
+                ipv6::address(destination),
+                payload,
+            );
             // SAFETY: the caller's.
-            unsafe {
-                steered(
-                    context,
-                    frame,
-                    settings,
-                    source,
-                    destination,
-                    ip.next_header(),
-                    transport,
-                )
-            }
+            unsafe { steered(context, frame, settings, &packet, transport) }
         }
         _ => None,
     }
@@ -99,33 +93,35 @@ unsafe fn steered(
     context: *mut xdp_md,
     frame: &Frame,
     settings: &Settings,
-    source: Address,
-    destination: Address,
-    protocol: u8,
+    packet: &Packet,
     transport: Transport,
 ) -> Option<u32> {
     let ethernet = ethernet::Header::of(frame)?;
-    let key = VipKey::service(destination, transport.destination_port_be(), protocol);
-    let vip = vips::find(settings, &key)?;
+    let key = VipKey::service(
+        packet.destination,
+        transport.destination_port_be(),
+        packet.protocol,
+    );
+    let (position, vip) = vips::find(settings, &key)?;
     own_frame(ethernet, settings).ok()?;
-    let place = steer::place(settings, vip, source.words(), transport.ports_be)?;
-    let slot = steer::plain(vip, place)?;
+    let source = packet.source.words();
+    let place = steer::place(settings, vip, source, transport.ports_be)?;
+    let Some(slot) = steer::plain(vip, place) else {
+        // SAFETY: this CPU's element, which no other packet uses before this one's end.
+        unsafe { &mut *rare::job()? }.lay_down(packet, transport, position);
+        return Some(rare::ON);
+    };
     let target = l2::target(slot.current)?;
     let segment = transport.segment;
     // At last: it may charge a limit, which is not to be done twice.
-    if let Some(reason) = admission::refusal(settings, vip, source.words(), segment) {
+    if let Some(reason) = admission::refusal(settings, vip, source, segment) {
         return Some(drop(context, reason));
     }
     if tunnel::leads_to(target) {
-        let load = tunnel::Load {
-            hash: place.hash,
-            slot,
-            offset: ethernet::LENGTH,
-            segment,
-            flags: vip.flags,
-        };
-        // SAFETY: the caller's; the frame is not used any more.
-        return Some(unsafe { tunnel::forward(context, settings, load) });
+        // SAFETY: as above.
+        let job = unsafe { &mut *rare::job()? };
+        job.lay_down_tunnelled(packet, segment, vip.flags, place.hash, slot);
+        return Some(rare::TUNNELLED);
     }
     let outcome = l2::forward(ethernet, target, slot.current, segment, frame.len());
     // SAFETY: the caller's; the frame is not used any more.

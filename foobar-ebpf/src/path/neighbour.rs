@@ -107,7 +107,7 @@ pub unsafe fn solicitation(context: *mut xdp_md, settings: &Settings, offset: us
     }
     let target = message.target();
     let key = VipKey::address(ipv6::address(target));
-    let Some(vip) = vips::find(settings, &key) else {
+    let Some((_, vip)) = vips::find(settings, &key) else {
         return Solicited::Passed;
     };
     if ipv6::is_mapped(target) {

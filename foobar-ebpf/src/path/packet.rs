@@ -3,7 +3,7 @@
 use foobar_common::address::Address;
 use foobar_common::counters::Counter;
 
-use crate::packet::{Frame, Payload, Piece, checksum, ipv4, ipv6};
+use crate::packet::{Frame, Payload, Piece, checksum, ethernet, ipv4, ipv6};
 
 /// The family of a packet.
 #[repr(u8)]
@@ -42,6 +42,29 @@ pub struct Packet {
 const OFFSET_MASK: u16 = 0x3fff;
 
 impl Packet {
+    /// A whole packet without options or extension headers, behind an Ethernet header without tags.
+    #[inline(always)]
+    pub const fn plain(
+        version: Version,
+        protocol: u8,
+        source: Address,
+        destination: Address,
+        payload: Payload,
+    ) -> Self {
+        Self {
+            source,
+            destination,
+            identification_be: 0,
+            length: payload.length as u32,
+            offset: ethernet::LENGTH as u16,
+            payload: payload.offset as u16,
+            version: version as u8,
+            protocol,
+            piece: Piece::Whole as u8,
+            plain: 1,
+        }
+    }
+
     /// The IPv4 packet at `offset` of a frame with `room` bytes, or what is wrong with it.
     #[inline(always)]
     pub fn v4(frame: &Frame, ip: ipv4::Header, offset: usize, room: usize) -> Result<Self, Counter> {
@@ -97,6 +120,12 @@ impl Packet {
             piece: upper.piece as u8,
             plain: u8::from(upper.payload.offset == begin),
         })
+    }
+
+    /// Takes over another one's offset.
+    #[inline(always)]
+    pub const fn set_offset(&mut self, other: &Self) {
+        self.offset = other.offset;
     }
 
     /// The offset of the IP header in the frame.

@@ -44,45 +44,97 @@ pub struct Job {
 }
 
 /// What a step returns where another one follows; else the packet's verdict.
-const ON: u32 = 16;
+pub const ON: u32 = 16;
 /// As [`ON`], but the owner is already known.
 const DECIDED: u32 = 17;
 /// The way to the owner is a tunnel.
-const TUNNELLED: u32 = 18;
+pub const TUNNELLED: u32 = 18;
 
-/// Decides about a frame, rewrites it accordingly, and gives its verdict.
+/// This CPU's job.
+#[inline(always)]
+pub fn job() -> Option<*mut Job> {
+    JOBS.get_ptr_mut(0)
+}
+
+/// Goes on from what a step returned, until there is a verdict: each step has one place that it is called
+/// from, so that the verifier goes through it once.
 ///
 /// # Safety
-/// As [`Frame::of_context`].
+/// As [`Frame::of_context`]; frames made before are not used any more.
 #[inline(always)]
-pub unsafe fn balance(context: *mut xdp_md, settings: &Settings) -> u32 {
-    let Some(job) = JOBS.get_ptr_mut(0) else {
+pub unsafe fn go_on(context: *mut xdp_md, settings: &Settings, mut step: u32) -> u32 {
+    let Some(job) = job() else {
         return drop(context, Counter::DropInternal);
     };
     // SAFETY: the caller's. The job is this CPU's element, which no other packet uses before this one's end.
+    let job = unsafe { &mut *job };
+    if step == ON {
+        step = steer(settings, job);
+    }
+    if step == DECIDED {
+        // SAFETY: as above.
+        step = unsafe { finish(context, settings, job) };
+    }
+    if features::has(FEATURE_TUNNELS) && step == TUNNELLED {
+        let load = tunnel::Load {
+            hash: job.hash,
+            slot: job.slot,
+            offset: job.packet.offset(),
+            segment: job.transport.segment,
+            flags: job.flags,
+        };
+        // SAFETY: as above.
+        step = unsafe { tunnel::forward(context, settings, load) };
+    }
+    step
+}
+
+/// Reads a packet that is not a plain one: a verdict, or a step that follows.
+///
+/// # Safety
+/// As [`Frame::of_context`]; frames made before are not used any more.
+#[inline(always)]
+pub unsafe fn begin(context: *mut xdp_md, settings: &Settings) -> u32 {
+    let Some(job) = job() else {
+        return drop(context, Counter::DropInternal);
+    };
+    // SAFETY: as in `go_on`.
     unsafe {
-        let mut step = network(context, settings, &mut *job);
+        let step = network(context, settings, &mut *job);
         if step == ON {
-            step = transport(context, settings, &mut *job);
+            transport(context, settings, &mut *job)
+        } else {
+            step
         }
-        if step == ON {
-            step = steer(settings, &mut *job);
-        }
-        if step == DECIDED {
-            step = finish(context, settings, &*job);
-        }
-        if features::has(FEATURE_TUNNELS) && step == TUNNELLED {
-            let job = &*job;
-            let load = tunnel::Load {
-                hash: job.hash,
-                slot: job.slot,
-                offset: job.packet.offset(),
-                segment: job.transport.segment,
-                flags: job.flags,
-            };
-            step = tunnel::forward(context, settings, load);
-        }
-        step
+    }
+}
+
+impl Job {
+    /// What the common way knows about a plain packet of the service at a place in the VIP array, when it finds
+    /// that the slot alone does not decide.
+    #[inline(always)]
+    pub fn lay_down(&mut self, packet: &Packet, transport: Transport, vip: u32) {
+        self.packet = *packet;
+        self.client = packet.source;
+        self.transport = transport;
+        self.vip = vip;
+    }
+
+    /// What it knows when it finds that the way to the slot's owner is a tunnel.
+    #[inline(always)]
+    pub fn lay_down_tunnelled(
+        &mut self,
+        packet: &Packet,
+        segment: Segment,
+        flags: u32,
+        hash: u64,
+        slot: Slot,
+    ) {
+        self.packet.set_offset(packet);
+        self.transport.segment = segment;
+        self.flags = flags;
+        self.hash = hash;
+        self.slot = slot;
     }
 }
 
@@ -365,7 +417,7 @@ fn arp_packet(
         return Err(Refusal::Pass);
     }
     let target = VipKey::address(Address::from_ipv4_raw(arp.target()));
-    let vip = vips::find(settings, &target).ok_or(Refusal::Pass)?;
+    let (_, vip) = vips::find(settings, &target).ok_or(Refusal::Pass)?;
     if !steer::owned(vip) {
         return Err(Refusal::Drop(Counter::DropNotOwner));
     }

@@ -17,24 +17,20 @@ pub fn may_be(settings: &Settings, address: [u64; 2]) -> bool {
     }
 }
 
-/// The entry with this key, if the active half of the table has it.
+/// The entry with this key and its place in the whole VIP array, if the active half of the table has it.
 #[inline(always)]
-pub fn find(settings: &Settings, key: &VipKey) -> Option<&'static Vip> {
+pub fn find(settings: &Settings, key: &VipKey) -> Option<(u32, &'static Vip)> {
     let [first, second] = positions(settings, key);
-    matching(first, key).or_else(|| matching(second, key))
+    match matching(first, key) {
+        Some(entry) => Some((first, entry)),
+        None => Some((second, matching(second, key)?)),
+    }
 }
 
-/// The place in the whole VIP array of the entry with this key, if the active half of the table has it.
+/// The place alone of [`find`].
 #[inline(always)]
 pub fn position(settings: &Settings, key: &VipKey) -> Option<u32> {
-    let [first, second] = positions(settings, key);
-    if matching(first, key).is_some() {
-        Some(first)
-    } else if matching(second, key).is_some() {
-        Some(second)
-    } else {
-        None
-    }
+    Some(find(settings, key)?.0)
 }
 
 #[inline(always)]
