@@ -17,6 +17,8 @@ mod notes;
 mod refusals;
 #[path = "packets/slots.rs"]
 mod slots;
+#[path = "packets/solicitations.rs"]
+mod solicitations;
 #[path = "packets/too_big.rs"]
 mod too_big;
 #[path = "packets/tunnels.rs"]

@@ -36,7 +36,7 @@ impl Solicitation {
     /// The message directly behind an IPv6 header at `offset`, if its type is a solicitation's.
     #[inline(always)]
     pub fn of(frame: &Frame, ip: ipv6::Header, offset: usize) -> Option<Self> {
-        if ip.next_header() != ipv6::ICMP || ip.payload_length() < LENGTH {
+        if ip.version() != 6 || ip.next_header() != ipv6::ICMP || ip.payload_length() < LENGTH {
             return None;
         }
         let offset = offset + ipv6::LENGTH;
@@ -56,8 +56,7 @@ impl Solicitation {
     pub fn is_valid(&self, frame: &Frame) -> bool {
         let (source, destination, target) = (self.ip.source(), self.ip.destination(), self.target());
         let group = is_group_of(destination, target);
-        if self.ip.version() != 6
-            || self.ip.hop_limit() != 255
+        if self.ip.hop_limit() != 255
             || self.view.get::<u8, 1>() != 0
             || ipv6::is_multicast(source)
             || ipv6::is_multicast(target)
