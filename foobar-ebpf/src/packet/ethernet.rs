@@ -6,6 +6,8 @@ use super::{Frame, View};
 
 /// The header's length in bytes.
 pub const LENGTH: usize = 14;
+/// Length in bytes that a shorter frame is padded to (IEEE 802.3 section 4.2.3.3), without its check sequence.
+pub const MINIMUM: usize = 60;
 
 /// The EtherType of IPv4, as it stands in the packet.
 pub const IPV4: u16 = 0x0800u16.to_be();

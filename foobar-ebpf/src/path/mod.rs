@@ -134,7 +134,7 @@ fn plain_v4(frame: &Frame, ip: ipv4::Header) -> Option<Payload> {
     let total = ip.total();
     let plain = ip.is_plain()
         && total >= ipv4::LENGTH
-        && ethernet::LENGTH + total <= frame.len()
+        && fits(frame, ethernet::LENGTH + total)
         && matches!(ip.piece(), Piece::Whole)
         && !ip.is_martian()
         && checksum::is_right(ip.sum());
@@ -149,13 +149,20 @@ fn plain_v4(frame: &Frame, ip: ipv4::Header) -> Option<Payload> {
 fn plain_v6(frame: &Frame, ip: ipv6::Header) -> Option<Payload> {
     let length = ip.payload_length();
     let plain = ip.version() == 6
-        && ethernet::LENGTH + ipv6::LENGTH + length <= frame.len()
+        && fits(frame, ethernet::LENGTH + ipv6::LENGTH + length)
         && !ip.is_martian()
         && !ipv6::is_mapped(ip.destination());
     plain.then_some(Payload {
         offset: ethernet::LENGTH + ipv6::LENGTH,
         length,
     })
+}
+
+/// Whether a packet that ends at `end` is all there, and the frame ends with it or with the padding of a short
+/// one. Behind more padding it may go on in another buffer, and its length is not [`Frame::len`].
+#[inline(always)]
+fn fits(frame: &Frame, end: usize) -> bool {
+    end <= frame.len() && (end == frame.len() || frame.len() <= ethernet::MINIMUM)
 }
 
 #[inline(always)]

@@ -322,6 +322,9 @@ fn padding_behind_the_packet_is_forwarded_with_it() -> Result<()> {
         let padded = [&frame[..], &vec![0xa5; padding]].concat();
         rig.send(&padded).forwarded_to(1, &[]);
     }
+    // Several buffers, the first of which has all of the packet.
+    let padded = [FLOW.ack(), vec![0; 4_000]].concat();
+    rig.send(&padded).forwarded_to(1, &[]);
     let mut short = QUESTION.datagram();
     short[L4 + 5] = 8;
     rig.send(&short).forwarded_to(1, &[]);
