@@ -10,6 +10,7 @@ pub mod bench;
 pub mod churn;
 pub mod lab;
 pub mod lb;
+pub mod model;
 pub mod netns;
 pub mod packets;
 pub mod pattern;

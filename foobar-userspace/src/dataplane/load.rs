@@ -13,6 +13,7 @@ use aya::programs::{ProgramError, ProgramFd, TestRun as _, TestRunOptions, Xdp, 
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use foobar_common::admission::{Bucket, Features, ListKey, ListVerdict, SynLimit};
 use foobar_common::counters::Counters;
+use foobar_common::fragment::{FragmentKey, FragmentNote};
 use foobar_common::note::{FlowKey, MAX_SLOTS, Note, PENDING_WAYS, PendingSet};
 use foobar_common::settings::{MAX_PEERS, Settings, mac_word};
 use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots};
@@ -154,6 +155,7 @@ pub struct DataPlane {
     pub(super) counters: PerCpuArray<MapData, Value<Counters>>,
     pub(super) notes: HashMap<MapData, Value<FlowKey>, Value<Note>>,
     pub(super) note_capacity: u32,
+    pub(super) fragments: HashMap<MapData, Value<FragmentKey>, Value<FragmentNote>>,
     pub(super) last_flip: Option<Instant>,
     tx_ports: aya::maps::xdp::DevMapHash<MapData>,
     pub(super) lists: ArrayOfMaps<MapData, LpmTrie<MapData, ListKey, ListVerdict>>,
@@ -170,7 +172,19 @@ impl DataPlane {
         if let Some(pins) = &pins {
             pins.create()?;
         }
-        let mut object = load(pins.as_ref(), sizes, features)?;
+        let object = load(embedded()?, pins.as_ref(), sizes, features)?;
+        Self::of(object, pins, sizes, features)
+    }
+
+    /// As [`Self::open`] without pins, of another object than the binary's: what the tests are tested with.
+    ///
+    /// # Errors
+    /// Where the kernel refuses it.
+    pub fn open_object(bytes: &[u8], sizes: Sizes, features: Features) -> Result<Self, Error> {
+        Self::of(load(bytes, None, sizes, features)?, None, sizes, features)
+    }
+
+    fn of(mut object: Ebpf, pins: Option<Pins>, sizes: Sizes, features: Features) -> Result<Self, Error> {
         let notes = take(&mut object, "NOTES")?;
         let Map::HashMap(notes_data) = &notes else {
             return Err(Error::Missing("NOTES"));
@@ -201,6 +215,9 @@ impl DataPlane {
             lists: take(&mut object, "LISTS")?.try_into().map_err(io::Error::other)?,
             limits: region(&mut object, "SYN_LIMITS")?,
             note_capacity,
+            fragments: take(&mut object, "FRAGMENTS")?
+                .try_into()
+                .map_err(io::Error::other)?,
             last_flip: None,
             object,
             pins,
@@ -311,7 +328,7 @@ impl DataPlane {
             return Ok(());
         }
         let pins = self.pins.as_ref().ok_or(Error::Unpinned)?;
-        let (object, link) = (load(Some(pins), self.sizes, features)?, pins.link());
+        let (object, link) = (load(embedded()?, Some(pins), self.sizes, features)?, pins.link());
         let old = std::mem::replace(&mut self.object, object);
         #[cfg(feature = "bpf-log")]
         super::log::follow(&mut self.object);
@@ -403,9 +420,13 @@ impl DataPlane {
     }
 }
 
-/// Loads the object and its program; both refer to the maps that are pinned, where there are any.
-fn load(pins: Option<&Pins>, sizes: Sizes, features: Features) -> Result<Ebpf, Error> {
-    let bytes = objects::BALANCER.ok_or(Error::NotBuilt)?;
+/// The binary's own object.
+fn embedded() -> Result<&'static [u8], Error> {
+    objects::BALANCER.ok_or(Error::NotBuilt)
+}
+
+/// Loads an object and its program; both refer to the maps that are pinned, where there are any.
+fn load(bytes: &[u8], pins: Option<&Pins>, sizes: Sizes, features: Features) -> Result<Ebpf, Error> {
     let slots = sizes
         .slots
         .clamp(HOT_LANES, MAX_SLOTS)

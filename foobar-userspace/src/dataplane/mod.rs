@@ -6,6 +6,7 @@
 mod admission;
 mod checks;
 mod counters;
+mod fragments;
 mod load;
 #[cfg(feature = "bpf-log")]
 mod log;

@@ -70,6 +70,16 @@ impl DataPlane {
         Ok(left)
     }
 
+    /// Writes a note that the data plane did not make.
+    ///
+    /// # Errors
+    /// Where the map is full.
+    pub fn insert_note(&mut self, key: FlowKey, note: Note) -> io::Result<()> {
+        self.notes
+            .insert(Value(key), Value(note), 0)
+            .map_err(io::Error::other)
+    }
+
     /// How many notes the map has room for.
     pub const fn note_capacity(&self) -> u32 {
         self.note_capacity

@@ -1,0 +1,235 @@
+//! Who gets a packet of a service: the slot's phase, the flow's note, and what is written down.
+
+use std::net::IpAddr;
+
+use foobar_common::counters::Counter;
+use foobar_common::slot::{Member, NONE, Phase, Slot};
+
+use super::notes::{FlowId, Known};
+use super::world::{Service, State, Table, Tracking, World};
+
+/// What a packet says of its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Segment {
+    /// A SYN.
+    Open,
+    /// TCP of a connection.
+    Data,
+    /// FIN or RST.
+    End,
+    /// UDP.
+    Datagram,
+    /// An ICMP error.
+    Error,
+}
+
+/// Both ends of a flow but the VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flow {
+    pub(super) client: IpAddr,
+    pub(super) client_port: u16,
+    pub(super) port: u16,
+}
+
+/// Whom a packet was given to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Steered {
+    /// A member.
+    Member(Member),
+    /// Nobody: the service has no member.
+    Nobody,
+    /// Nobody: only flows with a note belong to somebody.
+    Unknown,
+}
+
+impl Steered {
+    fn to(member: Member) -> Self {
+        if member == NONE {
+            Self::Nobody
+        } else {
+            Self::Member(member)
+        }
+    }
+}
+
+/// The hash of a flow; both ports are 0 where only the client counts.
+pub fn hash(seed: [u64; 2], client: IpAddr, client_port: u16, port: u16) -> u64 {
+    let address = match client {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    let word = |at: usize| {
+        address[at..at + 8]
+            .iter()
+            .rev()
+            .fold(0, |word, &byte| word << 8 | u64::from(byte))
+    };
+    // As the four bytes stand in the packet, the first one lowest.
+    let ports = [client_port.to_be_bytes(), port.to_be_bytes()]
+        .concat()
+        .iter()
+        .rev()
+        .fold(0, |word, &byte| word << 8 | u64::from(byte));
+    let mut h = (word(8) ^ seed[0]).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    h ^= h >> 32;
+    h = h.wrapping_add(word(0));
+    h = (h ^ seed[1] ^ ports << 16).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    h ^= h >> 29;
+    h = h.wrapping_mul(0x94d0_49bb_1331_11eb);
+    h ^ h >> 32
+}
+
+/// Owns flows without a note while a slot moves.
+fn oldest(slot: Slot) -> Member {
+    [slot.older, slot.previous, slot.current]
+        .into_iter()
+        .find(|&member| member != NONE)
+        .unwrap_or(NONE)
+}
+
+impl World {
+    /// Gives a packet to a member, and writes down what is to be written.
+    pub(super) fn steer(
+        &mut self,
+        service: &Service,
+        flow: &Flow,
+        segment: Segment,
+        counted: &mut Vec<Counter>,
+    ) -> Steered {
+        let (client_port, port) = match service.table {
+            Table::Flow => (flow.client_port, flow.port),
+            Table::Source => (0, 0),
+        };
+        let hash = hash(self.seed, flow.client, client_port, port);
+        let index = service.base + (hash % u64::from(service.slots)) as u32;
+        let slot = self.slots[index as usize];
+        let phase = slot.phase();
+        match phase {
+            Phase::Settled => (),
+            Phase::Open => counted.push(Counter::SlotOpen),
+            Phase::Moving => counted.push(Counter::SlotMoving),
+            Phase::Fresh | Phase::Moved => counted.push(Counter::SlotMoved),
+            Phase::Kept => counted.push(Counter::SlotKept),
+        }
+        match service.tracking {
+            Tracking::None => return Steered::to(slot.current),
+            Tracking::Transitions if matches!(phase, Phase::Settled | Phase::Kept) => {
+                return Steered::to(slot.current);
+            }
+            Tracking::Transitions | Tracking::All | Tracking::Strict => (),
+        }
+        let id = FlowId {
+            client: flow.client,
+            client_port: flow.client_port,
+            port: flow.port,
+            service: service.id,
+            slot: index,
+            hash,
+        };
+        let known = self.notes.look_up(&id, |member| self.state(member));
+        let situation = Situation {
+            slot,
+            is_moving: phase == Phase::Moving,
+            notes_all: matches!(service.tracking, Tracking::All | Tracking::Strict),
+            is_strict: service.tracking == Tracking::Strict,
+        };
+        match segment {
+            Segment::Open => self.open(&id, &situation, known, counted),
+            Segment::Error => match known {
+                Known::Live(note) => Steered::to(note.member),
+                Known::Nothing | Known::Stale => situation.stray(),
+            },
+            Segment::Data | Segment::End | Segment::Datagram => {
+                if let Known::Live(note) = known {
+                    self.notes
+                        .r#use(&id, note.member, segment == Segment::End, counted);
+                    return Steered::to(note.member);
+                }
+                self.adopt(&id, &situation, segment, known, counted)
+            }
+        }
+    }
+
+    /// A SYN: follows a note, unless its flow is over or its member takes no new ones.
+    fn open(
+        &mut self,
+        id: &FlowId,
+        situation: &Situation,
+        known: Known,
+        counted: &mut Vec<Counter>,
+    ) -> Steered {
+        let current = situation.slot.current;
+        if let Known::Live(note) = known {
+            let over = note.ended || matches!(self.state(note.member), State::Down);
+            if note.pending || !over {
+                self.notes.renew(counted);
+                return Steered::to(note.member);
+            }
+        }
+        if current == NONE {
+            return Steered::Nobody;
+        }
+        let notes_new = situation.notes_all
+            || matches!(situation.slot.phase(), Phase::Open | Phase::Moving | Phase::Fresh);
+        match known {
+            Known::Live(_) | Known::Stale => self.notes.overwrite(id, current, counted),
+            Known::Nothing if notes_new => self.notes.write(id, current, counted),
+            Known::Nothing => (),
+        }
+        Steered::to(current)
+    }
+
+    /// A packet that opens nothing, of a flow of which nothing is known.
+    fn adopt(
+        &mut self,
+        id: &FlowId,
+        situation: &Situation,
+        segment: Segment,
+        known: Known,
+        counted: &mut Vec<Counter>,
+    ) -> Steered {
+        let slot = situation.slot;
+        let datagram = segment == Segment::Datagram;
+        let (steered, noted) = if situation.is_moving {
+            let owner = oldest(slot);
+            let leaves = datagram && matches!(self.state(owner), State::Down | State::Gone);
+            (Steered::to(if leaves { slot.current } else { owner }), true)
+        } else if datagram {
+            // It may open a flow as well as belong to one.
+            let fresh = slot.phase() == Phase::Fresh;
+            (Steered::to(slot.current), fresh || situation.notes_all)
+        } else {
+            (situation.stray(), situation.notes_all)
+        };
+        let Steered::Member(member) = steered else {
+            return steered;
+        };
+        if noted && segment != Segment::End {
+            match known {
+                Known::Stale => self.notes.overwrite(id, member, counted),
+                Known::Nothing | Known::Live(_) => self.notes.write(id, member, counted),
+            }
+        }
+        steered
+    }
+}
+
+struct Situation {
+    slot: Slot,
+    is_moving: bool,
+    notes_all: bool,
+    is_strict: bool,
+}
+
+impl Situation {
+    /// Who gets a packet that belongs to a flow which nobody knows.
+    fn stray(&self) -> Steered {
+        if self.is_moving {
+            Steered::to(oldest(self.slot))
+        } else if self.is_strict && self.slot.current != NONE {
+            Steered::Unknown
+        } else {
+            Steered::to(self.slot.current)
+        }
+    }
+}
