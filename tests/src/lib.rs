@@ -8,6 +8,7 @@
 pub mod artifacts;
 pub mod bench;
 pub mod churn;
+pub mod fuzz;
 pub mod lab;
 pub mod lb;
 pub mod model;

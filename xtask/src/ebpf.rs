@@ -23,6 +23,9 @@ pub(crate) enum Variant {
     Dev,
     /// Default features only.
     Release,
+    /// A balancer with a check left out, for the tests of the packet fuzzer; it goes into a directory of its
+    /// own, where no build script finds it.
+    Planted,
 }
 
 const TARGET: &str = "bpfel-unknown-none";
@@ -34,12 +37,16 @@ pub(crate) fn build(variant: Variant) -> Result<()> {
     let features = match variant {
         Variant::Dev => env::var("FOOBAR_BPF_FEATURES").unwrap_or_default(),
         Variant::Release => String::new(),
+        Variant::Planted => "planted-fault".to_owned(),
+    };
+    let (destination, objects) = match variant {
+        Variant::Dev | Variant::Release => (workspace::bpf_dir(), &OBJECTS[..]),
+        Variant::Planted => (workspace::bpf_dir().join("planted"), &["balancer"][..]),
     };
     exec::run(&mut cargo_build(&compiler, &build_dir, &features))
         .context("the eBPF programs did not build")?;
-    let destination = workspace::bpf_dir();
     fs::create_dir_all(&destination).with_context(|| format!("cannot make {}", destination.display()))?;
-    for object in OBJECTS {
+    for object in objects {
         let built = build_dir.join(TARGET).join("release").join(object);
         install(&built, &destination.join(object))?;
     }

@@ -5,6 +5,7 @@ mod build;
 mod compiler;
 mod ebpf;
 mod exec;
+mod fuzz;
 mod lab;
 mod setup;
 mod test;
@@ -92,6 +93,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
+    /// Compare the balancer's program with its reference model, packet by packet; needs root
+    Fuzz(fuzz::FuzzArgs),
     /// Relay one address into the lab (what `up --publish` starts)
     #[command(hide = true)]
     Relay(lab::publish::RelayArgs),
@@ -151,6 +154,7 @@ impl Command {
             Self::Exec { lab, host, command } => lab::enter(&lab.name, host, &command)?,
             Self::Test { only } => test::run(&only)?,
             Self::Bench { options } => return bench::run(&options),
+            Self::Fuzz(args) => fuzz::run(&args)?,
             Self::Relay(args) => lab::publish::relay(&args)?,
         }
         Ok(ExitCode::SUCCESS)

@@ -24,7 +24,7 @@ pub(crate) enum Step {
     Build,
     /// Unit and property tests, the app server against its database
     Unit,
-    /// Packets through the real eBPF program; the bench's validity
+    /// Packets through the real eBPF program, and through the reference model; the bench's validity
     Packets,
     /// End to end, in network namespaces
     EndToEnd,
@@ -68,18 +68,15 @@ impl Step {
                 exec::run(cargo().args(["test", "--workspace", "--no-run", "--quiet"]))
             }
             Self::Unit => exec::run(cargo().args(["test", "--workspace", "--exclude", "foobar-tests"])),
-            Self::Packets => exec::run(cargo().args([
-                "test",
-                "--package",
-                "foobar-tests",
-                "--lib",
-                "--test",
-                "packets",
-                "--test",
-                "bench",
-                "--test",
-                "conformance",
-            ])),
+            Self::Packets => {
+                ebpf::build(ebpf::Variant::Planted)?;
+                exec::run(
+                    cargo()
+                        .args(["test", "--package", "foobar-tests", "--lib"])
+                        .args(["--test", "packets", "--test", "conformance"])
+                        .args(["--test", "fuzz", "--test", "bench"]),
+                )
+            }
             // One at a time, and with their progress: each has its own world on the same two cores.
             Self::EndToEnd => exec::run(
                 cargo()

@@ -265,8 +265,8 @@ unsafe fn send(context: *mut xdp_md, settings: &Settings, hash: u64, slot: u64, 
     if !written {
         return drop(context, Counter::DropInternal);
     }
-    // Of a packet in several buffers the first one alone is not all of it.
-    let bytes = if offset + length <= linear {
+    // A frame that ends with its packet is not in several buffers; any other may be.
+    let bytes = if offset + length == linear {
         (linear + header + behind) as u64
     } else {
         // SAFETY: the context is the kernel's.

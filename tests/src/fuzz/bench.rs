@@ -1,0 +1,341 @@
+//! The real program with maps of its own, set up as a world says.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use foobar::dataplane::{DataPlane, NoteEntry, Sizes, Sweep, Verdict, monotonic_ns};
+use foobar_common::address::Address;
+use foobar_common::admission::Features;
+use foobar_common::counters::Counters;
+use foobar_common::note::{FlowKey, NOTE_ENDED, NOTE_PENDING, Note, PENDING_WAYS};
+use foobar_common::slot::{Member, Slot};
+use foobar_common::target::{
+    TARGET_DOWN, TARGET_DRAINED, TARGET_GONE, TARGET_RESOLVED, TARGET_USED, Target, TargetCounters,
+};
+use foobar_common::time::ticks;
+use foobar_common::vip::{
+    VIP_RESET, VIP_SOURCE_HASH, VIP_STRICT, VIP_TRACK_ALL, VIP_TRACK_NONE, Vip, VipKey,
+};
+
+use super::change::Change;
+use super::fault::Fault;
+use super::scene::{MEMBERS, NOTES, PORT, SETS, SLOTS};
+use crate::artifacts;
+use crate::model::{
+    Age, Backend, FlowId, Held, Key, Policy, Service, State, Table, Tracking, World, Written,
+};
+
+/// How long notes count, in ticks: longer than any episode.
+const NOTE_LIFETIME: u32 = 1 << 20;
+
+/// All that packets left behind.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Remains {
+    notes: BTreeMap<Key, Held>,
+    pending: Vec<(u32, u16, Member)>,
+    fragments: Vec<(IpAddr, IpAddr, u32, u32, Member)>,
+}
+
+/// The program.
+pub(super) struct Bench {
+    plane: DataPlane,
+    fault: Option<Fault>,
+}
+
+impl Bench {
+    /// The program, with a fault where one is wanted.
+    ///
+    /// # Errors
+    /// Where it can't be loaded, or the caller may not.
+    pub(super) fn new(fault: Option<Fault>, features: Features) -> Result<Self> {
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "this loads an eBPF program: run it as root"
+        );
+        let sizes = Sizes {
+            slots: SLOTS,
+            targets: u32::from(MEMBERS),
+            notes: NOTES,
+            pending_notes: SETS * PENDING_WAYS as u32,
+        };
+        let mut plane = match fault {
+            Some(Fault::MissingLengthCheck) => {
+                let path = artifacts::object("planted/balancer")?;
+                let bytes =
+                    std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                DataPlane::open_object(&bytes, sizes, features)?
+            }
+            _ => DataPlane::open(None, sizes, features)?,
+        };
+        plane.add_tx_port(PORT)?;
+        Ok(Self { plane, fault })
+    }
+
+    /// Empties what packets leave behind and puts a world in force.
+    pub(super) fn install(&mut self, world: &World) -> Result<()> {
+        self.plane.sweep_notes(|_| Sweep::Delete)?;
+        self.plane.forget_fragments()?;
+        let fault = self.fault;
+        let own = fault.map_or(world.own, |fault| fault.own(world.own));
+        self.plane.set_macs(own, &world.peers);
+        self.plane
+            .set_flow_seed(fault.map_or(world.seed, |fault| fault.seed(world.seed)));
+        for (&member, &backend) in &world.members {
+            self.set_member(member, backend);
+        }
+        for (index, &slot) in (0..).zip(&world.slots) {
+            self.set_slot(world, index, slot);
+        }
+        let mut entries: Vec<Vip> = world
+            .services
+            .iter()
+            .map(|service| entry(world, service))
+            .collect();
+        for (lease, (&address, vip)) in (0..).zip(&world.addresses) {
+            entries.push(Vip {
+                key: VipKey::address(address.into()),
+                id: lease,
+                flags: policy(vip.policy),
+                ..Vip::default()
+            });
+            self.plane.set_lease(lease, until(vip.owned));
+        }
+        self.plane.set_services(&entries)?;
+        Ok(())
+    }
+
+    /// Makes a change that the world has seen.
+    pub(super) fn apply(&mut self, world: &World, change: Change) {
+        match change {
+            Change::Slot(index, slot) => self.set_slot(world, index, slot),
+            Change::Member(member, backend) => self.set_member(member, backend),
+            Change::Owned(address, owned) => {
+                let lease = world.addresses.keys().position(|&vip| vip == address);
+                self.plane
+                    .set_lease(lease.unwrap_or_default() as u32, until(owned));
+            }
+        }
+    }
+
+    fn set_slot(&mut self, world: &World, index: u32, slot: Slot) {
+        let is_first = world.services.iter().any(|service| service.base == index);
+        let slot = match self.fault {
+            Some(fault) if is_first => fault.slot(slot),
+            _ => slot,
+        };
+        self.plane.set_slot(index, slot, monotonic_ns());
+    }
+
+    fn set_member(&mut self, member: Member, backend: Backend) {
+        let state = match backend.state {
+            State::Up => 0,
+            State::Down => TARGET_DOWN,
+            State::Gone => TARGET_GONE | TARGET_DOWN,
+            State::Drained => TARGET_DRAINED,
+        };
+        let resolved = if backend.resolved { TARGET_RESOLVED } else { 0 };
+        let mac = backend.destination;
+        self.plane.set_target(
+            member,
+            &Target {
+                destination_mac: self.fault.map_or(mac, |fault| fault.backend(member, mac)),
+                source_mac: backend.source,
+                ifindex: backend.interface,
+                flags: TARGET_USED | resolved | state,
+                weight: 1,
+                ..Target::default()
+            },
+        );
+    }
+
+    /// Writes a note that no packet made.
+    pub(super) fn insert_note(&mut self, id: &FlowId, note: Written) -> Result<()> {
+        let now = ticks(monotonic_ns());
+        let used = match note.age {
+            Age::Fresh => now,
+            Age::Expired => now.wrapping_sub(2 * NOTE_LIFETIME),
+        };
+        let flag = |is: bool, flag: u16| if is { flag } else { 0 };
+        let key = FlowKey {
+            source: Address::from(id.client),
+            source_port_be: id.client_port.to_be(),
+            destination_port_be: id.port.to_be(),
+            vip: id.service,
+        };
+        self.plane.insert_note(
+            key,
+            Note {
+                member: note.member,
+                flags: flag(note.pending, NOTE_PENDING) | flag(note.ended, NOTE_ENDED),
+                used,
+                shared: used,
+                reserved: 0,
+            },
+        )?;
+        Ok(())
+    }
+
+    /// Runs the program on a frame.
+    pub(super) fn run(&mut self, frame: &[u8]) -> Result<Verdict> {
+        Ok(self.plane.test_run(frame)?)
+    }
+
+    /// All counters.
+    pub(super) fn counters(&self) -> Result<Counters> {
+        Ok(self.plane.counters()?)
+    }
+
+    /// A member's counters.
+    pub(super) fn sent(&self, member: Member) -> Result<TargetCounters> {
+        Ok(self.plane.target_counters(member)?)
+    }
+
+    /// What packets left behind in the program's maps.
+    pub(super) fn remains(&mut self) -> Result<Remains> {
+        let (mut notes, mut pending) = (BTreeMap::new(), Vec::new());
+        self.plane.sweep_notes(|note| {
+            match note {
+                NoteEntry::Noted(key, note) => {
+                    let ports = (
+                        u16::from_be(key.source_port_be),
+                        u16::from_be(key.destination_port_be),
+                    );
+                    notes.insert(
+                        (key.source.into(), ports.0, ports.1, key.vip),
+                        (
+                            note.member,
+                            note.flags & NOTE_PENDING != 0,
+                            note.flags & NOTE_ENDED != 0,
+                        ),
+                    );
+                }
+                NoteEntry::Pending(note) => {
+                    pending.push((note.slot(), (note.0 >> 27) as u16 & 0x1fff, note.member()));
+                }
+            }
+            Sweep::Keep
+        })?;
+        let fragments = self
+            .plane
+            .fragments()?
+            .into_iter()
+            .map(|(key, note)| {
+                // IPv4's two bytes, and two of zero.
+                let identification = match (key.protocol, key.identification_be.to_ne_bytes()) {
+                    (0, bytes) => u32::from_be_bytes(bytes),
+                    (_, [a, b, ..]) => u32::from(u16::from_be_bytes([a, b])),
+                };
+                (
+                    key.source.into(),
+                    key.destination.into(),
+                    identification,
+                    key.protocol,
+                    note.slot.current,
+                )
+            })
+            .collect();
+        Ok(Remains::of(notes, pending, fragments))
+    }
+}
+
+impl Remains {
+    fn of(
+        notes: BTreeMap<Key, Held>,
+        mut pending: Vec<(u32, u16, Member)>,
+        mut fragments: Vec<(IpAddr, IpAddr, u32, u32, Member)>,
+    ) -> Self {
+        pending.sort_unstable();
+        fragments.sort_unstable();
+        Self {
+            notes,
+            pending,
+            fragments,
+        }
+    }
+
+    /// What packets should have left behind.
+    pub(super) fn expected(world: &World) -> Self {
+        Self::of(
+            world.notes.list().into_iter().collect(),
+            world.notes.list_pending(),
+            world
+                .fragments
+                .iter()
+                .map(|(datagram, &member)| {
+                    (
+                        datagram.source,
+                        datagram.destination,
+                        datagram.identification,
+                        datagram.protocol.map_or(0, |protocol| protocol.0.into()),
+                        member,
+                    )
+                })
+                .collect(),
+        )
+    }
+
+    /// Says where these differ from those that were expected.
+    pub(super) fn difference(&self, expected: &Self) -> Option<String> {
+        if self == expected {
+            return None;
+        }
+        let mut said = String::from("what was left behind:");
+        for (what, program, model) in [
+            ("notes", list(&self.notes), list(&expected.notes)),
+            ("pending notes", list(&self.pending), list(&expected.pending)),
+            ("fragments", list(&self.fragments), list(&expected.fragments)),
+        ] {
+            for only in program.iter().filter(|one| !model.contains(one)) {
+                said.push_str(&format!("\n  {what}, the program only: {only}"));
+            }
+            for only in model.iter().filter(|one| !program.contains(one)) {
+                said.push_str(&format!("\n  {what}, the model only: {only}"));
+            }
+        }
+        Some(said)
+    }
+}
+
+fn list<T: std::fmt::Debug>(all: impl IntoIterator<Item = T>) -> Vec<String> {
+    all.into_iter().map(|one| format!("{one:?}")).collect()
+}
+
+const fn until(owned: bool) -> u64 {
+    if owned { u64::MAX } else { 0 }
+}
+
+const fn policy(policy: Policy) -> u32 {
+    match policy {
+        Policy::Drop => 0,
+        Policy::Reset => VIP_RESET,
+    }
+}
+
+fn entry(world: &World, service: &Service) -> Vip {
+    let (first, last) = (service.ports.start().to_be(), service.ports.end().to_be());
+    let address = Address::from(service.address);
+    let table = match service.table {
+        Table::Flow => 0,
+        Table::Source => VIP_SOURCE_HASH,
+    };
+    let tracking = match service.tracking {
+        Tracking::Transitions => 0,
+        Tracking::All => VIP_TRACK_ALL,
+        Tracking::Strict => VIP_TRACK_ALL | VIP_STRICT,
+        Tracking::None => VIP_TRACK_NONE,
+    };
+    Vip {
+        key: if first == last {
+            VipKey::service(address, first, service.protocol)
+        } else {
+            VipKey::range(address, first, last, service.protocol)
+        },
+        id: service.id,
+        flags: table | tracking | policy(world.addresses[&service.address].policy),
+        slot_base: service.base,
+        slot_mask: service.slots - 1,
+        note_lifetime: NOTE_LIFETIME,
+        ..Vip::default()
+    }
+}
