@@ -58,6 +58,7 @@ impl Bench {
             targets: u32::from(MEMBERS),
             notes: NOTES,
             pending_notes: SETS * PENDING_WAYS as u32,
+            syn_buckets: 1,
         };
         let mut plane = match fault {
             Some(Fault::MissingLengthCheck) => {
