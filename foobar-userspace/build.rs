@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const OBJECTS: [&str; 2] = ["balancer", "check"];
+const OBJECTS: [&str; 3] = ["balancer", "check", "agent"];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=FOOBAR_BPF_DIR");

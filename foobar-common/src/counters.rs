@@ -1,15 +1,16 @@
 //! The data plane's counters, per CPU: what became of every packet that did not simply go to a target.
 
+/// Defines an enum of counters, and the map's element that has a field for each.
 macro_rules! counters {
-    ($($(#[$doc:meta])* $variant:ident => $field:ident,)+) => {
-        /// A counter's place in [`Counters`].
+    ($counter:ident, $counters:ident; $($(#[$doc:meta])* $variant:ident => $field:ident,)+) => {
+        #[doc = concat!("A counter's place in [`", stringify!($counters), "`].")]
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Counter {
+        pub enum $counter {
             $($(#[$doc])* $variant,)+
         }
 
-        impl Counter {
+        impl $counter {
             /// All of them, in the order of their places.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
@@ -24,15 +25,15 @@ macro_rules! counters {
         /// The only element of the per-CPU array of counters.
         #[repr(C)]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct Counters {
+        pub struct $counters {
             $($(#[$doc])* pub $field: u64,)+
         }
 
-        impl Counters {
+        impl $counters {
             /// A counter's value.
-            pub const fn get(&self, counter: Counter) -> u64 {
+            pub const fn get(&self, counter: $counter) -> u64 {
                 match counter {
-                    $(Counter::$variant => self.$field,)+
+                    $($counter::$variant => self.$field,)+
                 }
             }
 
@@ -43,8 +44,10 @@ macro_rules! counters {
         }
     };
 }
+pub(crate) use counters;
 
 counters! {
+    Counter, Counters;
     /// Not for a VIP: to the kernel, untouched.
     PassNotVip => pass_not_vip,
     /// Answered: an ARP request for an owned VIP.

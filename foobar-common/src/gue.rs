@@ -18,6 +18,12 @@
 //! is candidate 0, which is not listed; `count` candidates are listed, and `next` of them have had their turn:
 //! a host that doesn't own the packet's flow sends it to listed candidate `next`, with `next` one more, and
 //! keeps it where `next` equals `count`.
+//!
+//! A host that passes a packet on exchanges the outer destination with the listed candidate that it names: the
+//! list goes on to hold every address but the one that the packet is going to, and the sums over them stay.
+//! The entries before `next` so are the hosts that had their turn. One of them that has only a TIME_WAIT socket
+//! for the flow writes its place there into the options ([`OPTION_WAITER`]); the last candidate sends the packet
+//! back to it where nobody owns the flow, marked with [`OPTION_RETURNED`].
 
 /// The default destination port (IANA: gue-udp).
 pub const PORT: u16 = 6080;
@@ -37,6 +43,15 @@ pub const MAX_LISTED: usize = 2;
 /// Of the options: the last candidate drops a TCP segment whose flow it doesn't own, instead of letting its
 /// kernel answer with RST.
 pub const OPTION_DROP: u8 = 1 << 0;
+
+/// Of the options: one more than the place, in the list of candidates, of the first host that has the flow's
+/// socket in TIME_WAIT; 0 where there is none.
+pub const OPTION_WAITER: u8 = 3 << OPTION_WAITER_SHIFT;
+/// By how many bits [`OPTION_WAITER`] is shifted.
+pub const OPTION_WAITER_SHIFT: u32 = 1;
+
+/// Of the options: the last candidate has sent the packet back, and whoever gets it keeps it.
+pub const OPTION_RETURNED: u8 = 1 << 3;
 
 /// The IP protocol numbers of an IP packet inside of something.
 pub const PROTO_IPV4: u8 = 4;

@@ -4,6 +4,7 @@ use core::mem::{align_of, offset_of, size_of};
 
 use crate::address::Address;
 use crate::admission::{MAX_LIMITS, MAX_LISTS, SynLimit};
+use crate::agent::{AgentCounters, AgentSettings, MAX_ADDRESSES, MAX_TRUSTED, NextHop, Prefix};
 use crate::counters::Counters;
 use crate::fragment::{FragmentKey, FragmentNote};
 use crate::note::{FlowKey, Note, PENDING_WAYS, PendingSet};
@@ -80,6 +81,14 @@ pub const HASH: u64 = fold(&[
     MAX_LISTS as usize,
     MAX_LIMITS as usize,
     size_of::<Counters>(),
+    size_of::<AgentSettings>(),
+    offset_of!(AgentSettings, trusted),
+    offset_of!(AgentSettings, addresses),
+    offset_of!(AgentSettings, gue_port_be),
+    MAX_TRUSTED,
+    MAX_ADDRESSES,
+    size_of::<NextHop>(),
+    size_of::<AgentCounters>(),
 ]);
 
 const _: () = assert!(
@@ -104,5 +113,7 @@ const _: () = {
     assert!(size_of::<PortRange>() == 12 && offset_of!(PortRange, position) == 8);
     assert!(size_of::<FragmentKey>() == 40 && size_of::<FragmentNote>() == 16);
     assert!(size_of::<ServerIdKey>() == 16 && size_of::<ServerId>() == 4);
+    assert!(size_of::<Prefix>() == 32 && size_of::<NextHop>() == 16 && align_of::<NextHop>() == 8);
+    assert!(size_of::<AgentSettings>() == 664 && offset_of!(AgentSettings, gue_port_be) == 656);
     assert!(size_of::<SynLimit>() == 72 && offset_of!(SynLimit, source_mask_v4) == 40);
 };

@@ -9,6 +9,7 @@
 
 pub mod address;
 pub mod admission;
+pub mod agent;
 pub mod answers;
 pub mod bench;
 pub mod check;

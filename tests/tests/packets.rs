@@ -3,6 +3,8 @@
 
 #[path = "packets/admission.rs"]
 mod admission;
+#[path = "packets/agent/mod.rs"]
+mod agent;
 #[path = "packets/answers.rs"]
 mod answers;
 #[path = "packets/features.rs"]

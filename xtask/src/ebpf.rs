@@ -13,8 +13,29 @@ use anyhow::{Context as _, Result};
 use crate::compiler::{self, Compiler};
 use crate::{exec, workspace};
 
-/// The programs, one object each.
-pub(crate) const OBJECTS: [&str; 4] = ["balancer", "check", "agent", "bench"];
+/// Programs that are compiled together, and the features of the library that they are compiled with.
+struct Group {
+    objects: &'static [&'static str],
+    features: &'static str,
+}
+
+/// The programs, one object each. An object carries all maps of the library that was compiled with it.
+const GROUPS: [Group; 2] = [
+    Group {
+        objects: &["balancer", "check"],
+        features: "balancer",
+    },
+    Group {
+        objects: &["agent", "bench"],
+        features: "",
+    },
+];
+
+/// What is compiled with a fault.
+const PLANTED: [Group; 1] = [Group {
+    objects: &["balancer"],
+    features: "balancer,planted-fault",
+}];
 
 /// With which features the programs are compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,24 +57,25 @@ pub(crate) fn build(variant: Variant) -> Result<()> {
     let build_dir = workspace::target_dir().join("bpf-build");
     let features = match variant {
         Variant::Dev => env::var("FOOBAR_BPF_FEATURES").unwrap_or_default(),
-        Variant::Release => String::new(),
-        Variant::Planted => "planted-fault".to_owned(),
+        Variant::Release | Variant::Planted => String::new(),
     };
-    let (destination, objects) = match variant {
-        Variant::Dev | Variant::Release => (workspace::bpf_dir(), &OBJECTS[..]),
-        Variant::Planted => (workspace::bpf_dir().join("planted"), &["balancer"][..]),
+    let (destination, groups) = match variant {
+        Variant::Dev | Variant::Release => (workspace::bpf_dir(), &GROUPS[..]),
+        Variant::Planted => (workspace::bpf_dir().join("planted"), &PLANTED[..]),
     };
-    exec::run(&mut cargo_build(&compiler, &build_dir, &features))
-        .context("the eBPF programs did not build")?;
     fs::create_dir_all(&destination).with_context(|| format!("cannot make {}", destination.display()))?;
-    for object in objects {
-        let built = build_dir.join(TARGET).join("release").join(object);
-        install(&built, &destination.join(object))?;
+    for group in groups {
+        exec::run(&mut cargo_build(&compiler, &build_dir, group, &features))
+            .context("the eBPF programs did not build")?;
+        for object in group.objects {
+            let built = build_dir.join(TARGET).join("release").join(object);
+            install(&built, &destination.join(object))?;
+        }
     }
     Ok(())
 }
 
-fn cargo_build(compiler: &Compiler, build_dir: &Path, features: &str) -> Command {
+fn cargo_build(compiler: &Compiler, build_dir: &Path, group: &Group, features: &str) -> Command {
     let architecture = format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH);
     let flags = [
         &architecture,
@@ -78,15 +100,15 @@ fn cargo_build(compiler: &Compiler, build_dir: &Path, features: &str) -> Command
         .env("CARGO_PROFILE_RELEASE_DEBUG", "2")
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3")
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
-        .args(["build", "--release", "--package", "foobar-ebpf", "--bins"])
+        .args(["build", "--release", "--package", "foobar-ebpf"])
+        .args(group.objects.iter().flat_map(|object| ["--bin", object]))
         .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
         .arg(build_dir);
     if let Some(bin_dir) = linker_directory() {
         command.env("PATH", bin_dir);
     }
-    if !features.is_empty() {
-        command.args(["--features", features]);
-    }
+    let features = format!("{features},{}", group.features);
+    command.args(["--no-default-features", "--features", features.trim_matches(',')]);
     command
 }
 

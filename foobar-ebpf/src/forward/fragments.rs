@@ -8,7 +8,7 @@ use foobar_common::time::{age, ticks};
 
 use super::count;
 use crate::maps::FRAGMENTS;
-use crate::path::packet::{Packet, Version};
+use crate::packet::datagram::{Packet, Version};
 use crate::steer::{now_ns, target_flags};
 
 #[inline(always)]

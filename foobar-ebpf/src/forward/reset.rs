@@ -6,8 +6,8 @@ use foobar_common::vip::VIP_RESET;
 
 use super::answer::TTL;
 use crate::outcome::{Action, Refusal};
+use crate::packet::datagram::{Packet, Version};
 use crate::packet::{Frame, checksum, ethernet, ipv4, ipv6};
-use crate::path::packet::{Packet, Version};
 
 /// Length in bytes of a TCP header without options.
 const TCP_LENGTH: usize = 20;

@@ -2,7 +2,7 @@
 
 use foobar_common::counters::Counter;
 
-use super::{Frame, Piece, View, checksum};
+use super::{Frame, Piece, View, checksum, ecn};
 
 /// Length in bytes of a header without options.
 pub const LENGTH: usize = 20;
@@ -170,6 +170,53 @@ impl Header {
     }
 }
 
+impl Header {
+    /// The TOS: DSCP and, its lowest two bits, ECN.
+    #[inline(always)]
+    pub fn traffic_class(&self) -> u8 {
+        self.0.get::<u8, 1>()
+    }
+
+    /// Writes ECN; the checksum stays right.
+    #[inline(always)]
+    pub fn set_ecn(&self, ecn: u8) {
+        let old = self.0.get::<u16, 0>();
+        self.0
+            .set::<u8, 1>(self.traffic_class() & !ecn::MASK | ecn & ecn::MASK);
+        self.cover(old, self.0.get::<u16, 0>());
+    }
+
+    /// Takes one from the TTL; `None`, and nothing changed, where nothing would be left of it. The checksum
+    /// stays right.
+    #[inline(always)]
+    pub fn hop(&self) -> Option<()> {
+        let old = self.0.get::<u16, 8>();
+        let ttl = self.0.get::<u8, 8>();
+        if ttl <= 1 {
+            return None;
+        }
+        self.0.set::<u8, 8>(ttl - 1);
+        self.cover(old, self.0.get::<u16, 8>());
+        Some(())
+    }
+
+    /// Writes the destination, as it stands in the packet; the checksum stays right.
+    #[inline(always)]
+    pub fn set_destination(&self, destination: u32) {
+        let old = self.destination();
+        self.0.set::<u32, 16>(destination);
+        self.cover(old as u16, destination as u16);
+        self.cover((old >> 16) as u16, (destination >> 16) as u16);
+    }
+
+    /// Keeps the checksum right after one of the words that it covers has changed.
+    #[inline(always)]
+    fn cover(&self, old: u16, new: u16) {
+        self.0
+            .set::<u16, 10>(checksum::update(self.0.get::<u16, 10>(), old, new));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,6 +247,24 @@ mod tests {
         assert_eq!(piece(6, 0x20), Piece::First);
         assert_eq!(piece(7, 1), Piece::Later);
         assert_eq!(piece(6, 0x21), Piece::Later);
+    }
+
+    #[test]
+    fn what_is_rewritten_keeps_its_checksum() {
+        let mut bytes = [
+            0x45, 0x02, 0, 28, 0, 1, 0x40, 0, 2, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2,
+        ];
+        let sum = checksum::fold(Header::at(&frame_of(&mut bytes), 0).expect("long enough").sum());
+        bytes[10..12].copy_from_slice(&(!sum).to_ne_bytes());
+        let ip = Header::at(&frame_of(&mut bytes), 0).expect("long enough");
+        assert!(checksum::is_right(ip.sum()));
+        ip.set_ecn(3);
+        assert_eq!(ip.traffic_class(), 3);
+        ip.set_destination(u32::from_ne_bytes([198, 51, 100, 255]));
+        assert_eq!(ip.hop(), Some(()));
+        assert!(checksum::is_right(ip.sum()));
+        assert_eq!(ip.hop(), None, "the last one");
+        assert!(checksum::is_right(ip.sum()));
     }
 
     #[test]

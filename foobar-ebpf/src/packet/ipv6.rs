@@ -3,7 +3,7 @@
 use foobar_common::address::Address;
 use foobar_common::counters::Counter;
 
-use super::{Frame, Payload, Piece, View};
+use super::{Frame, Payload, Piece, View, ecn};
 
 /// Length in bytes of the fixed header.
 pub const LENGTH: usize = 40;
@@ -125,6 +125,33 @@ impl Header {
     }
 }
 
+impl Header {
+    /// The traffic class: DSCP and, its lowest two bits, ECN.
+    #[inline(always)]
+    pub fn traffic_class(&self) -> u8 {
+        self.0.get::<u8, 0>() << 4 | self.0.get::<u8, 1>() >> 4
+    }
+
+    /// Writes ECN.
+    #[inline(always)]
+    pub fn set_ecn(&self, ecn: u8) {
+        let byte = self.0.get::<u8, 1>();
+        self.0
+            .set::<u8, 1>(byte & !(ecn::MASK << 4) | (ecn & ecn::MASK) << 4);
+    }
+
+    /// Takes one from the hop limit; `None`, and nothing changed, where nothing would be left of it.
+    #[inline(always)]
+    pub fn hop(&self) -> Option<()> {
+        let limit = self.hop_limit();
+        if limit <= 1 {
+            return None;
+        }
+        self.0.set::<u8, 7>(limit - 1);
+        Some(())
+    }
+}
+
 /// The address of two words that were loaded as they stand in a packet.
 #[inline(always)]
 pub const fn address(words: [u64; 2]) -> Address {
@@ -239,6 +266,17 @@ mod tests {
                 Err(reason) => assert_eq!((count, reason), (7, Counter::DropExtension)),
             }
         }
+    }
+
+    #[test]
+    fn ecn_is_the_end_of_the_traffic_class() {
+        let mut bytes = [0u8; LENGTH];
+        bytes[..2].copy_from_slice(&[0x6b, 0x92]);
+        let ip = Header::at(&frame_of(&mut bytes), 0).expect("long enough");
+        assert_eq!(ip.traffic_class(), 0xb9);
+        ip.set_ecn(3);
+        assert_eq!(ip.traffic_class(), 0xbb);
+        assert_eq!(bytes[..2], [0x6b, 0xb2], "version and flow label stay");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 pub mod arp;
 pub mod checksum;
+pub mod datagram;
+pub mod ecn;
 pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;

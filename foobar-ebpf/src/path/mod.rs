@@ -6,7 +6,6 @@
 //! the kernel's, whatever is wrong with it), is the frame ours, are its headers sound, whose is it.
 
 pub mod neighbour;
-pub mod packet;
 pub mod rare;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};

@@ -15,11 +15,11 @@ use foobar_common::slot::Slot;
 use foobar_common::steering::Segment;
 use foobar_common::vip::{Vip, VipKey};
 
-use super::packet::{Packet, Version};
 use super::{neighbour, own_frame};
 use crate::forward::{answer, count, fragments, l2, reset, tunnel};
 use crate::maps::JOBS;
 use crate::outcome::{Action, Refusal, conclude, drop};
+use crate::packet::datagram::{Packet, Version};
 use crate::packet::transport::{self, Transport};
 use crate::packet::{Frame, Payload, Piece, arp, ethernet, icmp, ipv4, ipv6, quote};
 use crate::steer::{self, Owner, admission, features, vips};

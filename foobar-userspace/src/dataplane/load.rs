@@ -1,15 +1,13 @@
-//! Loading, attaching, adopting and replacing the balancer's program.
+//! Loading, adopting and replacing the balancer's program.
 
-use std::fs;
 use std::io;
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use aya::maps::{ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray};
-use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::xdp::XdpLink;
-use aya::programs::{ProgramError, ProgramFd, TestRun as _, TestRunOptions, Xdp, XdpMode};
+use aya::programs::links::LinkError;
+use aya::programs::{ProgramError, ProgramFd, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use foobar_common::admission::{Bucket, Features, ListKey, ListVerdict, SynLimit};
 use foobar_common::counters::Counters;
@@ -20,6 +18,7 @@ use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots};
 use foobar_common::target::{Target, TargetCounters};
 use foobar_common::vip::{Lease, PortRange, Vip};
 
+use super::attach::{self, Attachment, Verdict};
 use super::counters::Value;
 use super::objects;
 use super::pins::Pins;
@@ -108,33 +107,6 @@ impl Default for Sizes {
             syn_buckets: 1 << 18,
         }
     }
-}
-
-/// How the program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// In the driver, before the kernel makes anything of a frame.
-    Native,
-    /// Behind it, several times slower: the driver can't do better.
-    Generic,
-}
-
-/// How the program came to be on the interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attachment {
-    /// It was attached anew.
-    New(Mode),
-    /// It took the place of a program that an earlier daemon had left; no packet was lost.
-    Replaced,
-}
-
-/// What a test run of the program gave back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// The XDP action's number.
-    pub action: u32,
-    /// The frame afterwards.
-    pub frame: Vec<u8>,
 }
 
 /// The balancer's program and its maps.
@@ -257,60 +229,7 @@ impl DataPlane {
         #[cfg(feature = "bpf-log")]
         super::log::follow(&mut self.object);
         let pins = self.pins.clone();
-        if let Some(path) = pins.as_ref().map(Pins::link)
-            && path.exists()
-        {
-            match self.replace(&path) {
-                Ok(()) => return Ok(Attachment::Replaced),
-                // The interface is gone, or is another one by the same name: the link leads nowhere.
-                Err(Error::Program(error)) if is(&error, libc::ENOLINK) => {
-                    tracing::warn!(%error, interface, "the pinned link can't be used any more; attaching anew");
-                    fs::remove_file(&path)?;
-                }
-                // The pin is what keeps the old program there: it goes on forwarding.
-                Err(error) => return Err(error),
-            }
-        }
-        let program = self.program()?;
-        let (id, mode) = match program.attach_to_if_index(ifindex, XdpMode::Driver) {
-            Ok(id) => (id, Mode::Native),
-            Err(error) if is(&error, libc::EBUSY) || is(&error, libc::EEXIST) => {
-                return Err(Error::Foreign {
-                    interface: interface.to_owned(),
-                });
-            }
-            Err(error) => {
-                tracing::warn!(
-                    interface,
-                    %error,
-                    "the driver can't run XDP: falling back to generic XDP, which costs several times as much a packet"
-                );
-                match program.attach_to_if_index(ifindex, XdpMode::Skb) {
-                    Ok(id) => (id, Mode::Generic),
-                    Err(error) if is(&error, libc::EBUSY) || is(&error, libc::EEXIST) => {
-                        return Err(Error::Foreign {
-                            interface: interface.to_owned(),
-                        });
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        };
-        if let Some(pins) = pins {
-            let link: FdLink = program.take_link(id)?.try_into()?;
-            link.pin(pins.link()).map_err(io::Error::other)?;
-        }
-        Ok(Attachment::New(mode))
-    }
-
-    /// Puts the program in the place of the one that a pinned link holds; the pin stays where it is.
-    fn replace(&mut self, path: &std::path::Path) -> Result<(), Error> {
-        let program = self.program()?;
-        let link: FdLink = PinnedLink::from_pin(path)?.into();
-        let id = program.attach_to_link(XdpLink::try_from(link)?)?;
-        // The pin holds the link: this reference to it may go without detaching anything.
-        drop(program.take_link(id)?);
-        Ok(())
+        attach::attach(self.program()?, pins.as_ref(), interface, ifindex)
     }
 
     /// What the program was loaded with.
@@ -333,7 +252,7 @@ impl DataPlane {
         #[cfg(feature = "bpf-log")]
         super::log::follow(&mut self.object);
         if link.exists()
-            && let Err(error) = self.replace(&link)
+            && let Err(error) = self.program().and_then(|program| attach::replace(program, &link))
         {
             self.object = old;
             return Err(error);
@@ -347,18 +266,7 @@ impl DataPlane {
     /// # Errors
     /// Where the kernel refuses, for example a frame shorter than an Ethernet header.
     pub fn test_run(&mut self, frame: &[u8]) -> Result<Verdict, Error> {
-        let program = self.program()?;
-        let mut out = vec![0u8; frame.len() + 256];
-        let result = program.test_run(TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ..TestRunOptions::default()
-        })?;
-        out.truncate(result.data_size_out as usize);
-        Ok(Verdict {
-            action: result.return_value,
-            frame: out,
-        })
+        attach::test_run(self.program()?, frame)
     }
 
     /// The loaded program, for others that call it.
@@ -459,7 +367,7 @@ fn load(bytes: &[u8], pins: Option<&Pins>, sizes: Sizes, features: Features) -> 
     Ok(object)
 }
 
-fn take(object: &mut Ebpf, name: &'static str) -> Result<Map, Error> {
+pub(super) fn take(object: &mut Ebpf, name: &'static str) -> Result<Map, Error> {
     object.take_map(name).ok_or(Error::Missing(name))
 }
 
@@ -467,12 +375,5 @@ fn region<T: Copy>(object: &mut Ebpf, name: &'static str) -> Result<Region<T>, E
     match take(object, name)? {
         Map::Array(data) => Ok(Region::of(&data)?),
         _ => Err(Error::Missing(name)),
-    }
-}
-
-fn is(error: &ProgramError, errno: i32) -> bool {
-    match error {
-        ProgramError::SyscallError(error) => error.io_error.raw_os_error() == Some(errno),
-        _ => false,
     }
 }

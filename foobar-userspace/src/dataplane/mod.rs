@@ -4,6 +4,8 @@
 //! written. It knows layouts (foobar-common), not policy: which member a slot gets is decided elsewhere.
 
 mod admission;
+mod agent;
+mod attach;
 mod checks;
 mod counters;
 mod fragments;
@@ -21,8 +23,10 @@ mod tunnels;
 mod vips;
 
 pub use admission::{ListEntry, SourceTrie};
+pub use agent::AgentPlane;
+pub use attach::{Attachment, Mode, Verdict};
 pub use checks::CheckProgram;
-pub use load::{Attachment, DataPlane, Error, GRACE, Mode, Sizes, Verdict};
+pub use load::{DataPlane, Error, GRACE, Sizes};
 pub use notes::{NoteEntry, Sweep};
 pub use pins::{Claim, Pins};
 pub use translation::Translation;

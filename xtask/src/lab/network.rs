@@ -148,10 +148,21 @@ fn plug(run: &Run, host: Host, interface: &Interface, pass: &Path) -> Result<()>
         exec::output(in_namespace(namespace).args(["ethtool", "-K", device, "tx", "off"]))?;
     }
     if matches!(host, Host::Lb(_)) {
-        // What XDP transmits on a veth arrives only if the other end has an XDP program too.
+        // What XDP transmits on a veth arrives only if the other end has an XDP program too: without settings the
+        // agent passes everything.
         let object = pass.to_string_lossy();
         ip(&[
-            "-n", &fabric, "link", "set", "dev", port, "xdpdrv", "obj", &object, "sec", "xdp",
+            "-n",
+            &fabric,
+            "link",
+            "set",
+            "dev",
+            port,
+            "xdpdrv",
+            "obj",
+            &object,
+            "sec",
+            "xdp.frags",
         ])?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 use foobar_common::address::Address;
 use foobar_common::counters::Counter;
 
-use crate::packet::{Frame, Payload, Piece, checksum, ethernet, ipv4, ipv6};
+use super::{Frame, Payload, Piece, checksum, ethernet, ipv4, ipv6};
 
 /// The family of a packet.
 #[repr(u8)]
