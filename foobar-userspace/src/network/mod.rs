@@ -1,5 +1,7 @@
 //! The kernel's network as the balancer needs it: interfaces, next hops, the route of health checks,
 //! announcements, groups. Relies on netlink (`rtnetlink`) and packet sockets.
+//! The kernel's network as balancer and agent need it: interfaces, next hops, the route of health checks,
+//! announcements, a backend's addresses and routes. Relies on netlink (`rtnetlink`) and packet sockets.
 //!
 //! The only module that names netlink. It knows nothing of eBPF, VIPs' services or health: addresses, MACs
 //! and interface indices come in and go out.
@@ -8,6 +10,7 @@ use std::io;
 
 mod advertisement;
 mod announce;
+mod backend;
 mod check_route;
 mod groups;
 mod interface;
@@ -22,6 +25,9 @@ mod tests;
 
 pub use advertisement::neighbour_advertisement;
 pub use announce::{Announcer, arp_announcement};
+pub use backend::{
+    RouteOut, add_loopback_address, loopback_addresses, remove_loopback_address, routes_out, set_advmss,
+};
 pub use check_route::{
     CHECK_GATEWAY_MAC, CHECK_GATEWAY_V4, CHECK_GATEWAY_V6, CHECK_RULE_PRIORITY, CHECK_TABLE, CheckMark,
     CheckRoute,
@@ -32,7 +38,7 @@ pub use interface::{
 };
 pub use next_hops::{NextHop, NextHopEvent, Resolution};
 pub use resolver::{Resolver, ResolverHandle};
-pub use sysctl::warnings;
+pub use sysctl::{set_setting, setting, warnings};
 
 use rtnetlink::packet_route::route::RouteProtocol;
 

@@ -1,14 +1,35 @@
-//! Kernel settings that harm a balancer, told in sentences for a person. Relies on /proc/sys as the current
-//! thread's network namespace shows it. It changes nothing.
+//! Kernel settings: those that harm a balancer, told in sentences for a person, and any single one to read or to
+//! write. Relies on /proc/sys as the current thread's network namespace shows it.
 
 use std::fs;
 use std::path::Path;
+
+use super::NetworkError;
+
+const NET: &str = "/proc/sys/net";
+
+/// A setting's value, by its path below /proc/sys/net (`ipv4/conf/all/arp_ignore`); `None` where there is no
+/// such setting.
+#[must_use]
+pub fn setting(path: &str) -> Option<String> {
+    let text = fs::read_to_string(Path::new(NET).join(path)).ok()?;
+    Some(text.trim().to_owned())
+}
+
+/// Writes a setting.
+///
+/// # Errors
+/// There is none, or it can't be written.
+pub fn set_setting(path: &str, value: &str) -> Result<(), NetworkError> {
+    fs::write(Path::new(NET).join(path), value)
+        .map_err(|error| NetworkError::kernel(format!("set net/{path} to {value}"), error))
+}
 
 /// Warnings about the host's settings for balancing on `interface`; empty where all is well. A setting that
 /// cannot be read (IPv6 switched off, say) is no warning.
 #[must_use]
 pub fn warnings(interface: &str) -> Vec<String> {
-    warnings_under(Path::new("/proc/sys/net"), interface)
+    warnings_under(Path::new(NET), interface)
 }
 
 fn warnings_under(root: &Path, interface: &str) -> Vec<String> {
