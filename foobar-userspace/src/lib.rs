@@ -11,6 +11,8 @@ pub mod telemetry;
 
 #[cfg(feature = "lb")]
 pub mod admin;
+#[cfg(feature = "agent")]
+pub mod agent;
 #[cfg(feature = "app")]
 pub mod app;
 #[cfg(feature = "lb")]

@@ -5,6 +5,7 @@
 //! its owner's process id, goes when the world is dropped, and is swept by the next run if it could not be.
 //! Where the whole stack is needed, a test starts a [`lab::Lab`], the one that `cargo xtask up` starts.
 
+pub mod agents;
 pub mod artifacts;
 pub mod bench;
 pub mod churn;

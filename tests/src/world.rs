@@ -93,7 +93,7 @@ impl World {
         world.passer = Some(
             world
                 .bridge
-                .run(pass_everything)
+                .run(|| pass_everything("lb"))
                 .context("attach XDP to the bridge's port")?,
         );
         let bpffs = world.bpffs();
@@ -122,6 +122,14 @@ impl World {
     /// The backends' numbers.
     pub fn backends(&self) -> impl Iterator<Item = Backend> + use<> {
         1..=self.backends.len() as Backend
+    }
+
+    /// Lets what XDP transmits at a backend be delivered, as long as the value is not dropped.
+    pub fn deliver_xdp_of(&self, backend: Backend) -> Result<Ebpf> {
+        let port = format!("b{backend}");
+        self.bridge
+            .run(|| pass_everything(&port))
+            .with_context(|| format!("attach XDP to the bridge's port {port}"))
     }
 
     /// The run's directory, for configurations, sockets and logs.
@@ -228,16 +236,16 @@ impl World {
     }
 }
 
-/// Attaches a program that passes everything to the balancer's port of the bridge: what XDP transmits on a veth
-/// is delivered only where the peer has a program of its own.
-fn pass_everything() -> Result<Ebpf> {
+/// Attaches a program that passes everything to a host's port of the bridge: what XDP transmits on a veth is
+/// delivered only where the peer has a program of its own.
+fn pass_everything(port: &str) -> Result<Ebpf> {
     let mut object = Ebpf::load_file(artifacts::object("agent")?)?;
     let program: &mut Xdp = object
         .program_mut("agent")
         .context("the object has no program `agent`")?
         .try_into()?;
     program.load()?;
-    program.attach("lb", XdpMode::Driver)?;
+    program.attach(port, XdpMode::Driver)?;
     Ok(object)
 }
 

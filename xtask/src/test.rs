@@ -89,6 +89,8 @@ impl Step {
                         "--test",
                         "daemon",
                         "--test",
+                        "agent",
+                        "--test",
                         "streams",
                         "--test",
                         "lab",

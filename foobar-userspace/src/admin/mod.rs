@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+pub(crate) use server::serve_router;
 pub use server::{Server, serve};
 
 /// Where the socket is unless the configuration says otherwise.

@@ -41,6 +41,19 @@ impl Drop for Server {
 /// # Errors
 /// Where another daemon listens there, or the socket can't be made.
 pub fn serve(path: &Path, requests: Requests) -> Result<Server> {
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/vips/{vip}/backends/{backend}/drain", post(drain))
+        .route("/v1/vips/{vip}/backends/{backend}/undrain", post(undrain))
+        .with_state(requests);
+    serve_router(path, router)
+}
+
+/// Serves an API on a unix socket (mode 0660).
+///
+/// # Errors
+/// Where another daemon listens there, or the socket can't be made.
+pub(crate) fn serve_router(path: &Path, router: Router) -> Result<Server> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)
             .with_context(|| format!("admin_socket: cannot make {}", directory.display()))?;
@@ -58,11 +71,6 @@ pub fn serve(path: &Path, requests: Requests) -> Result<Server> {
     }
     let listener = UnixListener::bind(path).with_context(|| format!("admin_socket {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-    let router = Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/vips/{vip}/backends/{backend}/drain", post(drain))
-        .route("/v1/vips/{vip}/backends/{backend}/undrain", post(undrain))
-        .with_state(requests);
     let task = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the admin API has ended");

@@ -1,6 +1,6 @@
 //! The operator's side of the admin API.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use http::{Method, Request};
@@ -26,26 +26,34 @@ impl SocketArgs {
     /// # Errors
     /// Where nobody listens, or the daemon refuses, in its words.
     pub(super) async fn call(&self, method: Method, path: &str) -> Result<Value> {
-        let stream = UnixStream::connect(&self.socket).await.with_context(|| {
-            format!(
-                "no daemon answers on {}: is `foobar lb` running? (--socket names another path)",
-                self.socket.display()
-            )
-        })?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "foobar")
-            .body(Empty::<Bytes>::new())?;
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        let value: Value = serde_json::from_slice(&body).context("the daemon's answer is not JSON")?;
-        if !status.is_success() {
-            bail!("{}", value["error"].as_str().unwrap_or(status.as_str()));
-        }
-        Ok(value)
+        call(&self.socket, "foobar lb", method, path).await
     }
+}
+
+/// Sends a request without a body to the daemon that `role` runs, and gives back the answer.
+///
+/// # Errors
+/// Where nobody listens, or the daemon refuses, in its words.
+pub(crate) async fn call(socket: &Path, role: &str, method: Method, path: &str) -> Result<Value> {
+    let stream = UnixStream::connect(socket).await.with_context(|| {
+        format!(
+            "no daemon answers on {}: is `{role}` running? (--socket names another path)",
+            socket.display()
+        )
+    })?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "foobar")
+        .body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    let value: Value = serde_json::from_slice(&body).context("the daemon's answer is not JSON")?;
+    if !status.is_success() {
+        bail!("{}", value["error"].as_str().unwrap_or(status.as_str()));
+    }
+    Ok(value)
 }

@@ -1,7 +1,7 @@
 //! The command line: roles that run, and the operator's commands as thin clients of the admin API.
 
 #[cfg(feature = "lb")]
-mod client;
+pub(crate) mod client;
 #[cfg(feature = "lb")]
 mod config;
 #[cfg(feature = "lb")]
@@ -21,6 +21,10 @@ pub enum Command {
     /// Run the balancer's daemon: XDP steering, health checks, drains
     #[cfg(feature = "lb")]
     Lb(crate::lb::Args),
+    /// On a backend: take packets out of their tunnels, pass on what is another's, prepare the kernel
+    #[cfg(feature = "agent")]
+    #[command(subcommand)]
+    Agent(crate::agent::Command),
     /// Show a running balancer: VIPs, backends, slots, counters
     #[cfg(feature = "lb")]
     Status(status::StatusArgs),
@@ -54,6 +58,8 @@ impl Command {
         match self {
             #[cfg(feature = "lb")]
             Self::Lb(args) => return crate::lb::run(args).await,
+            #[cfg(feature = "agent")]
+            Self::Agent(command) => return command.run().await,
             #[cfg(feature = "lb")]
             Self::Status(args) => return args.run().await,
             #[cfg(feature = "lb")]

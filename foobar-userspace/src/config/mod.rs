@@ -4,6 +4,7 @@
 //! data plane serves, sizes fit the limits, lists of sources are read. Nothing here opens a socket, knows a map or reads a clock;
 //! whether the interface or a backend exists is for others to find out.
 
+pub mod agent;
 mod check;
 mod difference;
 mod duration;
@@ -306,9 +307,16 @@ pub struct Backend {
 /// # Errors
 /// Everything that is wrong with the file, each with its place; also where it cannot be read.
 pub fn load(path: &Path) -> Result<Config, Report> {
+    load_as(path, parse::read)
+}
+
+fn load_as<C>(
+    path: &Path,
+    read: impl FnOnce(&toml::de::DeTable<'_>, &Path, &mut report::Problems<'_>) -> Option<C>,
+) -> Result<C, Report> {
     let name = path.display().to_string();
     match std::fs::read(path) {
-        Ok(bytes) => parse::parse_bytes(&name, &bytes),
+        Ok(bytes) => parse::parse_bytes(&name, &bytes, read),
         Err(error) => Err(Report::unreadable(&name, &error)),
     }
 }

@@ -51,6 +51,15 @@ const ENTRIES_MAX: u32 = 1 << 26;
 /// Everything that is wrong with it, each with its place. A syntax error is the only one of its report:
 /// what follows it cannot be trusted.
 pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
+    parse_as(name, text, read)
+}
+
+/// As [`parse`], of another kind of file: `read` says what is in it, and gets the file's directory.
+pub(super) fn parse_as<C>(
+    name: &str,
+    text: &str,
+    read: impl FnOnce(&DeTable<'_>, &Path, &mut Problems<'_>) -> Option<C>,
+) -> Result<C, Report> {
     let mut problems = Problems::new(text);
     let root = match DeTable::parse(text) {
         Ok(root) => root,
@@ -72,9 +81,13 @@ pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
 }
 
 /// The same from bytes, which may not be UTF-8.
-pub(super) fn parse_bytes(name: &str, bytes: &[u8]) -> Result<Config, Report> {
+pub(super) fn parse_bytes<C>(
+    name: &str,
+    bytes: &[u8],
+    read: impl FnOnce(&DeTable<'_>, &Path, &mut Problems<'_>) -> Option<C>,
+) -> Result<C, Report> {
     match str::from_utf8(bytes) {
-        Ok(text) => parse(name, text),
+        Ok(text) => parse_as(name, text, read),
         Err(error) => {
             let text = String::from_utf8_lossy(bytes);
             let mut problems = Problems::new(&text);
@@ -85,7 +98,7 @@ pub(super) fn parse_bytes(name: &str, bytes: &[u8]) -> Result<Config, Report> {
     }
 }
 
-fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems<'_>) -> Option<Config> {
+pub(super) fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems<'_>) -> Option<Config> {
     let root = Section::new(root, 0..0, &KEYS, problems);
     root.require("interface", "\"eth0\"", problems);
     let interface = root.string("interface", problems);
@@ -123,7 +136,7 @@ fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems<'_>) -> Op
     })
 }
 
-fn interface_name(name: &Spanned<&str>, problems: &mut Problems<'_>) {
+pub(super) fn interface_name(name: &Spanned<&str>, problems: &mut Problems<'_>) {
     let text = *name.get_ref();
     if text.len() > INTERFACE_NAME_MAX {
         let message = format!("the interface name {text:?} is too long: {} bytes", text.len());
@@ -143,7 +156,7 @@ fn interface_name(name: &Spanned<&str>, problems: &mut Problems<'_>) {
     }
 }
 
-fn path(root: &Section<'_, '_>, name: &str, problems: &mut Problems<'_>) -> Option<PathBuf> {
+pub(super) fn path(root: &Section<'_, '_>, name: &str, problems: &mut Problems<'_>) -> Option<PathBuf> {
     let text = root.string(name, problems)?;
     if text.get_ref().is_empty() || text.get_ref().contains('\0') {
         problems.add(

@@ -260,7 +260,7 @@ fn address(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Spa
 }
 
 /// Why an address can be no single host's, if so, and what to write instead where that is known.
-fn not_a_host(address: IpAddr) -> Option<(&'static str, Option<String>)> {
+pub(super) fn not_a_host(address: IpAddr) -> Option<(&'static str, Option<String>)> {
     match address {
         _ if address.is_unspecified() => Some(("the unspecified address", None)),
         _ if address.is_loopback() => Some(("a loopback address", None)),

@@ -15,7 +15,7 @@ pub struct Claim {
     _lock: Flock<fs::File>,
 }
 
-/// The pins of the balancer on one interface.
+/// The pins of a program on one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pins {
     directory: PathBuf,
@@ -76,7 +76,7 @@ impl Pins {
             Err((_, Errno::EWOULDBLOCK)) => Err(io::Error::new(
                 io::ErrorKind::WouldBlock,
                 format!(
-                    "a foobar lb daemon runs with the pins in {}: let it reload (SIGHUP), or stop it first",
+                    "a foobar daemon runs with the pins in {}: let it reload (SIGHUP), or stop it first",
                     self.directory.display()
                 ),
             )),

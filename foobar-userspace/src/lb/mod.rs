@@ -10,7 +10,7 @@ mod daemon;
 mod events;
 mod features;
 mod member;
-mod preflight;
+pub(crate) mod preflight;
 mod presence;
 mod steering;
 mod sweep;

@@ -16,14 +16,14 @@ const NEEDED: [Capability; 3] = [
 ///
 /// # Errors
 /// What is missing.
-pub(super) fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     let release = nix::sys::utsname::uname()?;
     let release = release.release().to_string_lossy();
     if let Some(version) = version(&release)
         && version < OLDEST
     {
         bail!(
-            "kernel {release} is too old: foobar lb needs {}.{} or newer",
+            "kernel {release} is too old: foobar needs {}.{} or newer",
             OLDEST.0,
             OLDEST.1
         );

@@ -326,7 +326,8 @@ fn a_file_that_is_missing_or_not_text_is_told() {
         report.to_string().contains("cannot read /nonexistent/lb.toml"),
         "{report}"
     );
-    let report = super::parse::parse_bytes("lb.toml", b"interface = \"\xff\"").expect_err("not UTF-8");
+    let report = super::parse::parse_bytes("lb.toml", b"interface = \"\xff\"", super::parse::read)
+        .expect_err("not UTF-8");
     assert_eq!(report.errors()[0].place, Some(Place { line: 1, column: 14 }));
 }
 
@@ -410,7 +411,7 @@ fn what_cannot_change_at_run_time_is_reported_and_kept() {
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        if let Err(report) = super::parse::parse_bytes("lb.toml", &bytes) {
+        if let Err(report) = super::parse::parse_bytes("lb.toml", &bytes, super::parse::read) {
             prop_assert!(!report.errors().is_empty());
             prop_assert!(report.render(true).len() > report.to_string().len() / 2);
         }
