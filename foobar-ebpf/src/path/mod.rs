@@ -14,10 +14,9 @@ use foobar_common::counters::Counter;
 use foobar_common::settings::Settings;
 use foobar_common::vip::VipKey;
 
-use packet::{Packet, Version};
-
 use crate::forward::{count, l2, tunnel};
 use crate::outcome::{Refusal, conclude, drop};
+use crate::packet::datagram::{Packet, Version};
 use crate::packet::transport::{self, Transport};
 use crate::packet::{Frame, Payload, Piece, checksum, ethernet, ipv4, ipv6};
 use crate::steer::{self, admission, vips};

@@ -72,7 +72,7 @@ pub fn load(path: &Path) -> Result<AgentConfig, Report> {
     load_as(path, read)
 }
 
-fn read(root: &DeTable<'_>, problems: &mut Problems<'_>) -> Option<AgentConfig> {
+fn read(root: &DeTable<'_>, _directory: &Path, problems: &mut Problems<'_>) -> Option<AgentConfig> {
     let root = Section::new(root, 0..0, &KEYS, problems);
     root.require("interface", "\"eth0\"", problems);
     root.require("vips", "[\"192.0.2.101\"]", problems);
@@ -126,9 +126,9 @@ fn addresses(
             problems.add(text.span(), message, "one address, such as \"192.0.2.101\"");
             continue;
         };
-        if let Some(kind) = not_a_host(address) {
+        if let Some((kind, instead)) = not_a_host(address) {
             let message = format!("{address} cannot be in {name}: it is {kind}");
-            problems.add(text.span(), message, "");
+            problems.add(text.span(), message, instead.unwrap_or_default());
         } else if !addresses.insert(address.to_canonical()) {
             problems.add(text.span(), format!("{address} is in {name} twice"), "");
         } else if addresses.len() == most + 1 {
