@@ -182,7 +182,8 @@ fn own_frame(ethernet: ethernet::Header, settings: &Settings) -> Result<(), Refu
     if source == settings.own_mac {
         return Err(Refusal::Drop(Counter::DropLoop));
     }
-    if settings.peers != 0 {
+    // Places of peers that there are not hold 0.
+    if settings.peers != 0 && source != 0 {
         for &peer in &settings.peer_macs {
             if source == peer {
                 return Err(Refusal::Drop(Counter::DropLoop));

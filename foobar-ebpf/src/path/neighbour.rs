@@ -24,8 +24,6 @@ pub enum Solicited {
     NotOwner,
     /// For a VIP, and not to be heeded.
     Invalid,
-    /// For a VIP, and not of version 6.
-    Malformed,
     /// For a VIP, from a source that no host on the way can have.
     Martian,
     /// For a VIP, and not as long as it says.
@@ -46,7 +44,6 @@ impl From<Solicited> for Result<Action, Refusal> {
             Solicited::Answered => return Ok(Action::Answer(Counter::AnswerNeighbour)),
             Solicited::NotOwner => Counter::DropNotOwner,
             Solicited::Invalid => Counter::DropIcmp,
-            Solicited::Malformed => Counter::DropMalformed,
             Solicited::Martian => Counter::DropMartian,
             Solicited::Truncated => Counter::DropTruncated,
             Solicited::ForeignMac => Counter::DropForeignMac,
@@ -93,7 +90,6 @@ pub unsafe fn solicitation(context: *mut xdp_md, settings: &Settings, offset: us
             Err(Refusal::Drop(Counter::DropForeignMac)) => return Solicited::ForeignMac,
             Err(_) if sender == settings.own_mac => return Solicited::Passed,
             Err(_) => return Solicited::Loop,
-            Ok(()) if ip.version() != 6 => return Solicited::Malformed,
             Ok(()) if !whole => return Solicited::Truncated,
             Ok(()) if ip.is_martian() => return Solicited::Martian,
             Ok(()) if !message.is_valid(frame) => return Solicited::Invalid,

@@ -133,7 +133,7 @@ fn v6(bytes: &[u8]) -> Result<Packet<'_>, Counter> {
     Ok(packet)
 }
 
-fn is_martian_v6(source: Ipv6Addr) -> bool {
+pub(super) fn is_martian_v6(source: Ipv6Addr) -> bool {
     source.is_unspecified()
         || source.is_loopback()
         || source.is_multicast()

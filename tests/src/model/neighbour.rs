@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use etherparse::{Icmpv6Slice, IpNumber, Ipv6Header, Ipv6HeaderSlice};
 use foobar_common::counters::Counter;
 
+use super::ip::is_martian_v6;
 use super::link::Link;
 use super::verdict::Fate;
 use super::world::World;
@@ -42,23 +43,34 @@ pub(super) fn solicitation<'a>(link: &Link<'a>) -> Option<Solicitation<'a>> {
     })
 }
 
-/// What becomes of a solicitation.
+/// What becomes of a solicitation. One that is sent to a VIP itself is judged as any packet for a VIP first.
 pub(super) fn judge(world: &World, link: &Link<'_>, solicitation: &Solicitation<'_>) -> Fate {
-    let is_heard = link.destination == world.own || link.destination[..2] == [0x33, 0x33];
-    if is_heard && solicitation.is_valid() {
-        return solicitation.answer(world, link);
-    }
-    if !world
+    let is_for_vip = world
         .addresses
-        .contains_key(&IpAddr::V6(solicitation.destination))
-    {
-        return Fate::Pass;
+        .contains_key(&IpAddr::V6(solicitation.destination));
+    if !is_for_vip {
+        let is_heard = link.destination == world.own || link.destination[..2] == [0x33, 0x33];
+        return if is_heard && solicitation.is_valid() {
+            solicitation.answer(world, link)
+        } else {
+            Fate::Pass
+        };
     }
-    Fate::Drop(match (world.refuses(link), solicitation.message) {
-        (Some(reason), _) => reason,
-        (None, None) => Counter::DropTruncated,
-        (None, Some(_)) => Counter::DropIcmp,
-    })
+    match world.refuses(link) {
+        Some(Counter::DropLoop) if link.source == world.own => return Fate::Pass,
+        Some(reason) => return Fate::Drop(reason),
+        None => (),
+    }
+    let source = solicitation.source;
+    if solicitation.message.is_none() {
+        Fate::Drop(Counter::DropTruncated)
+    } else if is_martian_v6(source) || source == solicitation.destination {
+        Fate::Drop(Counter::DropMartian)
+    } else if !solicitation.is_valid() {
+        Fate::Drop(Counter::DropIcmp)
+    } else {
+        solicitation.answer(world, link)
+    }
 }
 
 /// A solicitation.

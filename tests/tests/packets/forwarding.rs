@@ -174,6 +174,8 @@ fn frames_for_a_vip_from_a_balancer_are_a_loop() -> Result<()> {
                 .dropped(&[Counter::DropLoop]);
         }
     }
+    // What is in the places of peers that there are not.
+    rig.send(&between(FLOW.data(), OWN, [0; 6])).forwarded_to(1, &[]);
     let mut nearly = PEER;
     nearly[5] ^= 1;
     rig.send(&between(FLOW.data(), OWN, nearly)).forwarded_to(1, &[]);

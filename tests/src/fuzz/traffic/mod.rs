@@ -159,11 +159,12 @@ fn dress(dice: &mut Dice, packet: Packet) -> Frame {
         (false, Some(destination)) => destination,
         (false, None) => OWN,
     };
-    let source = match dice.below(60) {
+    let source = match dice.below(70) {
         0 => OWN,
         1 => PEER,
         2 => STRANGER,
         3 => [0x02, 0xba, 0x1a, 0, 0, 3],
+        4 => [0; 6],
         _ => ROUTER,
     };
     let mut bytes = [
