@@ -132,6 +132,14 @@ impl Cable {
                 .await
                 .unwrap();
         }
+        // Also without duplicate address detection the kernel takes a moment until the address can be used.
+        let usable = "2001:db8::11/64".parse().unwrap();
+        let wait = async {
+            while !super::lookup("lb0").await.unwrap().addresses.contains(&usable) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait).await.unwrap();
         cable
     }
 
