@@ -1,7 +1,5 @@
-//! The kernel's network as the balancer needs it: interfaces, next hops, the route of health checks,
-//! announcements, groups. Relies on netlink (`rtnetlink`) and packet sockets.
 //! The kernel's network as balancer and agent need it: interfaces, next hops, the route of health checks,
-//! announcements, a backend's addresses and routes. Relies on netlink (`rtnetlink`) and packet sockets.
+//! announcements, groups, a backend's addresses and routes. Relies on netlink (`rtnetlink`) and packet sockets.
 //!
 //! The only module that names netlink. It knows nothing of eBPF, VIPs' services or health: addresses, MACs
 //! and interface indices come in and go out.
