@@ -15,6 +15,8 @@ mod forwarding;
 mod malformed;
 #[path = "packets/notes.rs"]
 mod notes;
+#[path = "packets/ranges.rs"]
+mod ranges;
 #[path = "packets/refusals.rs"]
 mod refusals;
 #[path = "packets/slots.rs"]

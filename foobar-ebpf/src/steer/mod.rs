@@ -188,7 +188,13 @@ pub fn owner(
         };
         return (Owner::of(slot.current), slot);
     }
-    let flow = Flow::new(settings, vip, place.index, place.hash, *source, transport);
+    // A client's flows may share a slot, but each has a note of its own.
+    let hash = if vip.flags & VIP_SOURCE_HASH == 0 {
+        place.hash
+    } else {
+        flow_hash(settings.flow_seed, source.words(), transport.ports_be)
+    };
+    let flow = Flow::new(settings, vip, place.index, hash, *source, transport);
     let note = flow.find();
     let decision = decide(slot, transport.segment, note.known(), tracking, |member| {
         target_flags(member) & (TARGET_DOWN | TARGET_GONE) != 0

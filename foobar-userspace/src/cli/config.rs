@@ -88,7 +88,8 @@ fn as_json(file: &Path, result: &Result<Config, Report>) -> Value {
                     json!({
                         "name": vip.name,
                         "address": vip.address,
-                        "port": vip.port,
+                        "port": vip.ports.single(),
+                        "ports": vip.ports,
                         "protocol": vip.protocol,
                         "backends": vip.backends.len(),
                     })

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::report::Problems;
 use super::walk::Section;
-use super::{Check, Probe, Protocol, Request, Timing};
+use super::{Check, Ports, Probe, Protocol, Request, Timing};
 
 const CHECK_KEYS: [&str; 12] = [
     "kind",
@@ -43,15 +43,14 @@ enum Kind {
 pub(super) fn read(
     section: &Section<'_, '_>,
     address: Option<&Spanned<IpAddr>>,
-    vip_port: Option<&Spanned<u16>>,
+    ports: Option<&Spanned<Ports>>,
     protocol: Protocol,
     problems: &mut Problems<'_>,
 ) -> Option<Check> {
-    let vip_port = vip_port.map_or(1, |port| *port.get_ref());
     let Some(section) = section.table("check", &CHECK_KEYS, problems) else {
         return match protocol {
             Protocol::Tcp => Some(Check {
-                port: vip_port,
+                port: port_of(ports, problems),
                 probe: Probe::Tcp,
                 timing: Timing::default(),
             }),
@@ -81,9 +80,25 @@ pub(super) fn read(
         Kind::Https => Probe::Https(request),
     };
     Some(Check {
-        port: port.map_or(vip_port, Spanned::into_inner),
+        port: port.map_or_else(|| port_of(ports, problems), Spanned::into_inner),
         probe,
         timing,
+    })
+}
+
+/// The port that is checked unless the check names one: the VIP's, where that is a single one.
+fn port_of(ports: Option<&Spanned<Ports>>, problems: &mut Problems<'_>) -> u16 {
+    // What is missing has been noted.
+    let Some(ports) = ports else {
+        return 1;
+    };
+    ports.get_ref().single().unwrap_or_else(|| {
+        problems.add(
+            ports.span(),
+            "which of these ports is checked?",
+            "give [vip.check] a port, or kind = \"none\"",
+        );
+        1
     })
 }
 

@@ -1,7 +1,7 @@
 //! The difference between two configurations, pure: what a reload has to do, and what it cannot.
 //!
 //! A VIP is recognised by its [`Service`], not by its name: renaming one touches no flow, and one whose
-//! address, port or protocol changed is another VIP (the old one removed, the new one added).
+//! address, ports or protocol changed is another VIP (the old one removed, the new one added).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -70,6 +70,8 @@ pub enum Field {
     Owned,
     /// `table`
     Table,
+    /// `tracking`, `midstream`
+    Tracking,
     /// `idle_timeout`
     IdleTimeout,
     /// `drain_timeout`
@@ -126,12 +128,13 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
         let Some(was) = before.get(&vip.service()) else {
             continue;
         };
-        if was.slots != vip.slots {
-            let setting = format!("{}: slots", vip.name);
-            difference
-                .fixed
-                .extend(fixed_change(&setting, was.slots, vip.slots));
-        }
+        let setting = |name| format!("{}: {name}", vip.name);
+        difference
+            .fixed
+            .extend(fixed_change(&setting("slots"), was.slots, vip.slots));
+        difference
+            .fixed
+            .extend(fixed_change(&setting("hash"), was.hash, vip.hash));
         difference.changed.extend(vip_change(was, vip));
     }
     difference
@@ -139,14 +142,16 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
 
 /// The new configuration with everything that cannot change at run time as it is in the old one.
 ///
-/// VIPs keep the number of slots that they have, so that their sum can come to more than
+/// VIPs keep what decides about a flow's slot: hash, and number of slots, so that their sum can come to more than
 /// [`super::Limits::slots`] where the new file relied on fewer; who allocates them must refuse that.
 #[must_use]
 pub fn keep_fixed(old: &Config, new: &Config) -> Config {
-    let slots: HashMap<Service, u32> = old.vips.iter().map(|vip| (vip.service(), vip.slots)).collect();
+    let before: HashMap<Service, &Vip> = old.vips.iter().map(|vip| (vip.service(), vip)).collect();
     let mut vips = new.vips.clone();
     for vip in &mut vips {
-        vip.slots = slots.get(&vip.service()).copied().unwrap_or(vip.slots);
+        if let Some(was) = before.get(&vip.service()) {
+            (vip.slots, vip.hash) = (was.slots, was.hash);
+        }
     }
     Config {
         vips,
@@ -211,6 +216,7 @@ fn vip_change(old: &Vip, new: &Vip) -> Option<VipChange> {
         (old.name != new.name, Field::Name),
         (old.owned != new.owned, Field::Owned),
         (old.table != new.table, Field::Table),
+        (old.tracking != new.tracking, Field::Tracking),
         (old.idle_timeout != new.idle_timeout, Field::IdleTimeout),
         (old.drain_timeout != new.drain_timeout, Field::DrainTimeout),
         (old.unserved != new.unserved, Field::Unserved),

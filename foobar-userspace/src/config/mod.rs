@@ -8,7 +8,9 @@ pub mod agent;
 mod check;
 mod difference;
 mod duration;
+mod flows;
 mod parse;
+mod ports;
 mod report;
 mod service;
 mod sources;
@@ -20,7 +22,7 @@ mod validate;
 mod walk;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +31,9 @@ use serde::Serialize;
 
 pub use difference::{Difference, Field, FixedChange, Reweighted, VipChange, difference, keep_fixed};
 pub use duration::{DurationError, format_duration, parse_duration};
+pub use flows::{FlowHash, Tracking};
 pub use parse::parse;
+pub use ports::Ports;
 pub use report::{Place, Problem, Report};
 pub use sources::{Prefix, Sources, Verdict};
 pub use syn_limit::{Rate, SynLimit};
@@ -93,15 +97,15 @@ pub struct Limits {
     pub syn_buckets: u32,
 }
 
-/// A service: one address, port and protocol, and the backends that serve it.
+/// A service: one address, its ports and protocol, and the backends that serve it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vip {
     /// The operator's name for it, unique; `[a-z0-9-]+`.
     pub name: String,
     /// The address that clients connect to.
     pub address: IpAddr,
-    /// The port, at the VIP and at every backend alike: nothing is translated.
-    pub port: u16,
+    /// Its ports.
+    pub ports: Ports,
     /// The transport protocol.
     pub protocol: Protocol,
     /// Whether this balancer answers ARP and ping for the address; the same for all services of an address.
@@ -110,6 +114,10 @@ pub struct Vip {
     pub slots: u32,
     /// How the steering table is filled.
     pub table: TableKind,
+    /// What of a packet decides about its slot.
+    pub hash: FlowHash,
+    /// Which flows are noted.
+    pub tracking: Tracking,
     /// T: a flow that is idle for longer may be steered elsewhere.
     pub idle_timeout: Duration,
     /// After this, flows of a drained or removed backend are cut; without, they end when they end.
@@ -137,7 +145,7 @@ impl Vip {
     pub fn service(&self) -> Service {
         Service {
             address: self.address,
-            port: self.port,
+            ports: self.ports,
             protocol: self.protocol,
         }
     }
@@ -148,20 +156,23 @@ impl Vip {
 pub struct Service {
     /// The VIP's address.
     pub address: IpAddr,
-    /// The VIP's port.
-    pub port: u16,
+    /// The VIP's ports.
+    pub ports: Ports,
     /// The VIP's protocol.
     pub protocol: Protocol,
 }
 
 impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}/{}",
-            SocketAddr::new(self.address, self.port),
-            self.protocol
-        )
+        let Self {
+            address,
+            ports,
+            protocol,
+        } = self;
+        match address {
+            IpAddr::V4(address) => write!(f, "{address}:{ports}/{protocol}"),
+            IpAddr::V6(address) => write!(f, "[{address}]:{ports}/{protocol}"),
+        }
     }
 }
 

@@ -12,17 +12,23 @@ use super::report::Problems;
 use super::sources::{Lists, Sources};
 use super::syn_limit::SynLimit;
 use super::walk::Section;
-use super::{Backend, Check, Forward, Protocol, Service, TableKind, Unserved, Vip};
-use super::{check, syn_limit};
+use super::{
+    Backend, Check, FlowHash, Forward, Ports, Protocol, Service, TableKind, Tracking, Unserved, Vip,
+};
+use super::{check, flows, ports, syn_limit};
 
-pub(super) const VIP_KEYS: [&str; 17] = [
+pub(super) const VIP_KEYS: [&str; 21] = [
     "name",
     "address",
     "port",
+    "ports",
     "protocol",
     "owned",
     "slots",
     "table",
+    "hash",
+    "tracking",
+    "midstream",
     "idle_timeout",
     "drain_timeout",
     "unserved",
@@ -55,7 +61,7 @@ pub(super) struct Draft<'t> {
     pub(super) header: Range<usize>,
     pub(super) name: Option<Spanned<&'t str>>,
     pub(super) address: Option<Spanned<IpAddr>>,
-    pub(super) port: Option<Spanned<u16>>,
+    pub(super) ports: Option<Spanned<Ports>>,
     pub(super) protocol: Protocol,
     /// Its place is the key's, or the header's where it is left at the default.
     pub(super) owned: Spanned<bool>,
@@ -66,6 +72,8 @@ pub(super) struct Draft<'t> {
     pub(super) forward: Spanned<Forward>,
     second_chance: bool,
     table: TableKind,
+    hash: FlowHash,
+    tracking: Tracking,
     idle_timeout: Duration,
     drain_timeout: Option<Duration>,
     unserved: Unserved,
@@ -85,7 +93,6 @@ impl<'t> Draft<'t> {
         let header = section.span.clone();
         section.require("name", "\"site-a\"", problems);
         section.require("address", "\"192.0.2.101\"", problems);
-        section.require("port", "443", problems);
         let name = section.string("name", problems);
         if let Some(name) = &name {
             check_name(name, problems);
@@ -94,7 +101,7 @@ impl<'t> Draft<'t> {
         if let Some(address) = &address {
             vip_address(address, problems);
         }
-        let port = section.integer::<u16>("port", 1..=u16::MAX, problems);
+        let ports = ports::read(section, problems);
         let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
         let protocol = section
             .word("protocol", &protocols, problems)
@@ -113,10 +120,11 @@ impl<'t> Draft<'t> {
         let backends = backends(
             section,
             address.as_ref(),
-            port.as_ref(),
+            ports.as_ref(),
             *forward.get_ref(),
             problems,
         );
+        let second_chance = second_chance(section, *forward.get_ref(), &backends, problems);
         let answers = [("drop", Unserved::Drop), ("reset", Unserved::Reset)];
         Self {
             protocol,
@@ -124,7 +132,9 @@ impl<'t> Draft<'t> {
                 .boolean("owned", problems)
                 .unwrap_or_else(|| Spanned::new(header.clone(), true)),
             slots: slots(section, many, problems),
-            second_chance: second_chance(section, *forward.get_ref(), &backends, problems),
+            hash: flows::hash(section, problems),
+            tracking: flows::tracking(section, protocol, second_chance, problems),
+            second_chance,
             forward,
             backends,
             table: section
@@ -137,20 +147,20 @@ impl<'t> Draft<'t> {
                 .unwrap_or(Unserved::Drop),
             sources: lists.of_vip(section, problems),
             syn_limit: syn_limit::read(section, protocol, problems),
-            check: check::read(section, address.as_ref(), port.as_ref(), protocol, problems),
+            check: check::read(section, address.as_ref(), ports.as_ref(), protocol, problems),
             header,
             name,
             address,
-            port,
+            ports,
         }
     }
 
     /// Its identity, where that could be read, and where it stands.
     pub(super) fn service(&self) -> Option<Spanned<Service>> {
-        let (address, port) = (self.address.as_ref()?, self.port.as_ref()?);
+        let (address, ports) = (self.address.as_ref()?, self.ports.as_ref()?);
         let service = Service {
             address: *address.get_ref(),
-            port: *port.get_ref(),
+            ports: *ports.get_ref(),
             protocol: self.protocol,
         };
         Some(Spanned::new(address.span(), service))
@@ -161,11 +171,13 @@ impl<'t> Draft<'t> {
         Some(Vip {
             name: (*self.name?.get_ref()).to_owned(),
             address: self.address?.into_inner(),
-            port: self.port?.into_inner(),
+            ports: self.ports?.into_inner(),
             protocol: self.protocol,
             owned: self.owned.into_inner(),
             slots: self.slots.into_inner(),
             table: self.table,
+            hash: self.hash,
+            tracking: self.tracking,
             idle_timeout: self.idle_timeout,
             drain_timeout: self.drain_timeout,
             unserved: self.unserved,
@@ -313,7 +325,7 @@ fn slots(section: &Section<'_, '_>, many: bool, problems: &mut Problems<'_>) -> 
 fn backends(
     section: &Section<'_, '_>,
     vip: Option<&Spanned<IpAddr>>,
-    vip_port: Option<&Spanned<u16>>,
+    vip_ports: Option<&Spanned<Ports>>,
     forward: Forward,
     problems: &mut Problems<'_>,
 ) -> Vec<Spanned<Backend>> {
@@ -323,13 +335,13 @@ fn backends(
         let weight = section.integer::<u16>("weight", 0..=WEIGHT_MAX, problems);
         let weight = weight.map_or(WEIGHT_DEFAULT, Spanned::into_inner);
         let port = section.integer::<u16>("port", 1..=u16::MAX, problems);
-        if let (Some(port), Some(vip_port)) = (port, vip_port)
-            && port.get_ref() != vip_port.get_ref()
+        if let (Some(port), Some(vip_ports)) = (port, vip_ports)
+            && vip_ports.get_ref().single() != Some(*port.get_ref())
         {
             let message = format!(
                 "the backend's port {} is not the VIP's, {}",
                 port.get_ref(),
-                vip_port.get_ref()
+                vip_ports.get_ref()
             );
             problems.add(
                 port.span(),

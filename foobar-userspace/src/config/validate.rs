@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::Limits;
+use foobar_common::vip::MAX_RANGES;
+
 use super::report::Problems;
 use super::service::Draft;
+use super::{Limits, Service};
 
 /// Notes what is wrong between VIPs.
 pub(super) fn between_vips(drafts: &[Draft<'_>], problems: &mut Problems<'_>) {
@@ -54,6 +56,7 @@ pub(super) fn between_vips(drafts: &[Draft<'_>], problems: &mut Problems<'_>) {
             }
         }
     }
+    ranges(drafts, problems);
     for backend in drafts.iter().flat_map(|draft| &draft.backends) {
         let address = backend.get_ref().address;
         if let Some(vip) = owners.get(&address).and_then(|vip| vip.address.as_ref()) {
@@ -65,6 +68,41 @@ pub(super) fn between_vips(drafts: &[Draft<'_>], problems: &mut Problems<'_>) {
                 format!("VIP on line {line}; use the server's own address"),
             );
         }
+    }
+}
+
+/// Ranges of ports of one address: at most so many, and those of a protocol without a port in common. A single
+/// port may be inside of one.
+fn ranges(drafts: &[Draft<'_>], problems: &mut Problems<'_>) {
+    let mut seen: HashMap<IpAddr, Vec<(Service, Range<usize>)>> = HashMap::new();
+    for draft in drafts {
+        let (Some(service), Some(ports)) = (draft.service(), &draft.ports) else {
+            continue;
+        };
+        let service = *service.get_ref();
+        if service.ports.single().is_some() {
+            continue;
+        }
+        let others = seen.entry(service.address).or_default();
+        let overlapping = others.iter().find(|(other, _)| {
+            other.protocol == service.protocol && other.ports.overlap(service.ports) && *other != service
+        });
+        if let Some((other, first)) = overlapping {
+            let line = problems.line(first);
+            let message = format!("the ports {} overlap {}", service.ports, other.ports);
+            problems.add(
+                ports.span(),
+                message,
+                format!(
+                    "line {line}, of the same address and protocol; a single port may be inside of a range"
+                ),
+            );
+        }
+        if others.len() == MAX_RANGES {
+            let message = format!("{} has more than {MAX_RANGES} ranges of ports", service.address);
+            problems.add(ports.span(), message, "use fewer and wider ones");
+        }
+        others.push((service, ports.span()));
     }
 }
 

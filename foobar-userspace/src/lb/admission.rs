@@ -9,8 +9,9 @@ use std::thread;
 
 use anyhow::{Context as _, Result};
 use foobar_common::admission::{LIST_ALLOW, LIST_DENY, MAX_LIMITS, MAX_LISTS, SynLimit};
-use foobar_common::vip::{VIP_LIST, VIP_LIST_ONLY, VIP_SYN_LIMIT, Vip as Entry, VipKind};
+use foobar_common::vip::{VIP_LIST, VIP_LIST_ONLY, VIP_SYN_LIMIT, Vip as Entry};
 
+use super::entry;
 use super::steering::Steering;
 use crate::config::{self, Config, Service, Sources, Verdict};
 use crate::dataplane::{DataPlane, GRACE, ListEntry, SourceTrie};
@@ -26,12 +27,12 @@ pub(super) struct Admission {
 
 impl Admission {
     /// What an earlier daemon's VIPs name. A limit that is still wanted goes on from where it is.
-    pub(super) fn adopt(plane: &DataPlane, service: impl Fn(&Entry) -> Service) -> Self {
+    pub(super) fn adopt(plane: &DataPlane) -> Self {
         let mut admission = Self::default();
         for entry in plane.services() {
-            if entry.key.kind == VipKind::Address as u8 {
+            let Some(service) = entry::service(&entry.key) else {
                 continue;
-            }
+            };
             if entry.flags & VIP_LIST != 0 {
                 admission.foreign_lists.insert(entry.list);
             }
@@ -40,7 +41,7 @@ impl Admission {
                     bucket: 0,
                     ..plane.limit(entry.limit)
                 };
-                admission.limits.insert(service(&entry), (entry.limit, limit));
+                admission.limits.insert(service, (entry.limit, limit));
             }
         }
         admission

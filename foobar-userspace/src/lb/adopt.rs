@@ -8,15 +8,16 @@ use foobar_common::target::{
     TARGET_DOWN, TARGET_DRAINED, TARGET_GONE, TARGET_GUE, TARGET_IPIP, TARGET_JUDGED, TARGET_REMOVED,
     TARGET_RESOLVED, TARGET_USED, Target,
 };
-use foobar_common::vip::{VIP_CANDIDATES, Vip as Entry, VipKind};
+use foobar_common::vip::VipKind;
 
 use super::admission::Admission;
+use super::entry;
 use super::member::Member;
 use super::steering::{Steering, Vip};
 use crate::balancer::members::MemberPool;
 use crate::balancer::plan::Serving;
-use crate::balancer::slots::{History, SlotTable};
-use crate::config::{Config, Forward, Protocol, Service};
+use crate::balancer::slots::SlotTable;
+use crate::config::{Config, Forward};
 use crate::dataplane::DataPlane;
 use crate::health::State;
 use crate::network::NextHop;
@@ -35,11 +36,10 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
         .unwrap_or(1)
         .max(1);
     for entry in plane.services() {
-        if entry.key.kind != VipKind::Service as u8 {
+        let Some(service) = entry::service(&entry.key) else {
             continue;
-        }
+        };
         next_vip = next_vip.max(entry.id + 1);
-        let service = service(&entry);
         let Some(wanted) = config.vips.iter().find(|vip| vip.service() == service) else {
             continue;
         };
@@ -52,18 +52,23 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
                 "the number of a VIP's slots can't change while it is in force: the old one stays"
             );
         }
+        let hash = entry::hash(entry.flags);
+        if hash != wanted.hash {
+            tracing::warn!(
+                vip = wanted.name,
+                %hash,
+                wanted = %wanted.hash,
+                "a VIP's hash can't change while it is in force: the old one stays"
+            );
+        }
         // What the configuration says now is for `apply`, which knows what has to come before.
-        let in_force = if entry.flags & VIP_CANDIDATES == 0 {
-            History::Noted
-        } else {
-            History::Kept
-        };
+        let in_force = entry::history(entry.flags);
         let mut table = SlotTable::adopt(
             in_force,
             (entry.slot_base..entry.slot_base + slots).map(|index| held(&plane, index, now_ns)),
         );
         let mut config = wanted.clone();
-        config.slots = slots;
+        (config.slots, config.hash) = (slots, hash);
         let members = members_of(entry.id, &targets, ingress, config.check.is_some());
         expel_strangers(&mut table, &members, now_ns);
         for index in table.take_changed() {
@@ -107,24 +112,11 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
         .filter(|entry| entry.key.kind == VipKind::Address as u8)
         .map(|entry| (IpAddr::from(entry.key.address), entry.id))
         .collect();
-    let admission = Admission::adopt(&plane, service);
+    let admission = Admission::adopt(&plane);
     let mut steering = Steering::new(plane, ingress, vips, pool, next_vip, now_ns);
     steering.leases = leases;
     steering.admission = admission;
     steering
-}
-
-/// The service that an entry of the data plane's table is about.
-fn service(entry: &Entry) -> Service {
-    Service {
-        address: IpAddr::from(entry.key.address),
-        port: u16::from_be(entry.key.port_be),
-        protocol: if entry.key.protocol == 17 {
-            Protocol::Udp
-        } else {
-            Protocol::Tcp
-        },
-    }
 }
 
 /// The members of a VIP. An address that is there twice (its index was being changed when the daemon was

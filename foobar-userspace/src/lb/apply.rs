@@ -6,15 +6,14 @@ use std::net::IpAddr;
 
 use foobar_common::address::Address;
 use foobar_common::slot::ColdSlot;
-use foobar_common::time::note_lifetime;
-use foobar_common::vip::{VIP_CANDIDATES, VIP_RESET, VIP_TRACK_NONE, Vip as Entry, VipKey, VipKind};
+use foobar_common::vip::{VIP_RESET, Vip as Entry, VipKey};
 
-use super::admission;
+use super::entry;
 use super::member::Member;
 use super::steering::{Steering, Urgency, Vip, deadline, history};
 use crate::balancer::plan::Serving;
 use crate::balancer::slots::SlotTable;
-use crate::config::{self, Config, Forward, Protocol, Service, Unserved};
+use crate::config::{self, Config, Forward, Service, Unserved};
 use crate::dataplane::GRACE;
 use crate::health::State;
 
@@ -38,7 +37,7 @@ impl Steering {
         let in_force = self.plane.services();
         let mut services = in_force
             .iter()
-            .filter(|entry| entry.key.kind == VipKind::Service as u8);
+            .filter(|in_force| entry::service(&in_force.key).is_some());
         if services.any(|entry| self.vips.iter().all(|vip| vip.id != entry.id)) {
             // Out of force before anything of theirs can be given to others.
             self.publish()?;
@@ -148,9 +147,10 @@ impl Steering {
 
     fn update(&mut self, place: usize, config: &config::Vip, now_ns: u64) {
         let mut vip = self.vips.remove(place);
-        let slots = vip.config.slots;
+        let (slots, hash) = (vip.config.slots, vip.config.hash);
         vip.config = config::Vip {
             slots,
+            hash,
             ..config.clone()
         };
         self.reroute(&mut vip);
@@ -295,7 +295,7 @@ impl Steering {
             });
         }
         entries.extend(self.vips.iter().map(|vip| {
-            let mut entry = entry(vip);
+            let mut entry = entry_of(vip);
             self.admission.complete(&vip.config, &mut entry);
             entry
         }));
@@ -310,7 +310,7 @@ fn keys(config: &Config) -> Vec<Entry> {
     let keys = addresses
         .into_iter()
         .map(|address| VipKey::address(Address::from(address)));
-    keys.chain(config.vips.iter().map(key))
+    keys.chain(config.vips.iter().map(|vip| entry::of(vip).key))
         .map(|key| Entry {
             key,
             ..Entry::default()
@@ -318,38 +318,11 @@ fn keys(config: &Config) -> Vec<Entry> {
         .collect()
 }
 
-/// A VIP's key in the data plane's table.
-fn key(vip: &config::Vip) -> VipKey {
-    let protocol = match vip.protocol {
-        Protocol::Tcp => 6,
-        Protocol::Udp => 17,
-    };
-    VipKey::service(Address::from(vip.address), vip.port.to_be(), protocol)
-}
-
 /// A VIP's entry in the data plane's table.
-fn entry(vip: &Vip) -> Entry {
+fn entry_of(vip: &Vip) -> Entry {
     Entry {
-        key: key(&vip.config),
         id: vip.id,
-        flags: flags(&vip.config),
         slot_base: vip.base,
-        slot_mask: vip.config.slots - 1,
-        note_lifetime: note_lifetime(vip.idle_ns()),
-        ..Entry::default()
+        ..entry::of(&vip.config)
     }
-}
-
-/// A VIP's `VIP_*` bits.
-pub(super) fn flags(vip: &config::Vip) -> u32 {
-    let unserved = match vip.unserved {
-        Unserved::Reset => VIP_RESET,
-        Unserved::Drop => 0,
-    };
-    let second_chance = if vip.second_chance {
-        VIP_CANDIDATES | VIP_TRACK_NONE
-    } else {
-        0
-    };
-    unserved | second_chance | admission::flags(vip)
 }

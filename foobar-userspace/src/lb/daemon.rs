@@ -252,7 +252,7 @@ impl Daemon {
                 setting = change.setting,
                 old = change.old,
                 new = change.new,
-                "can't change at run time: the old value stays until a restart; for limits and slots, until `foobar lb detach` and a start"
+                "can't change at run time: the old value stays until a restart; for limits, slots and hash, until `foobar lb detach` and a start"
             );
         }
         let new = config::keep_fixed(&self.config, &new);

@@ -6,7 +6,7 @@ use foobar_common::admission::{
 use foobar_common::target::{TARGET_GUE, TARGET_IPIP};
 use foobar_common::vip::{VIP_CANDIDATES, VIP_LIST, VIP_QUIC, VIP_SYN_LIMIT, VIP_TRACK_ALL, VIP_TRACK_NONE};
 
-use super::apply;
+use super::entry;
 use super::steering::Steering;
 use crate::config::Config;
 use crate::dataplane::{Error, GRACE};
@@ -16,7 +16,7 @@ pub(super) fn of_config(config: &Config) -> Features {
     config
         .vips
         .iter()
-        .fold(0, |features, vip| features | of_vip(apply::flags(vip)))
+        .fold(0, |features, vip| features | of_vip(entry::flags(vip)))
 }
 
 /// What a VIP's flags ask for.
@@ -48,7 +48,7 @@ impl Steering {
 
     /// Loads the program without what nothing asks for any more. Where that can't be done it goes on as it is.
     pub(super) fn shed_features(&mut self) {
-        let vips = self.vips.iter().map(|vip| of_vip(apply::flags(&vip.config)));
+        let vips = self.vips.iter().map(|vip| of_vip(entry::flags(&vip.config)));
         let targets = self
             .vips
             .iter()

@@ -7,6 +7,7 @@ mod admission;
 mod adopt;
 mod apply;
 mod daemon;
+pub mod entry;
 mod events;
 mod features;
 mod member;

@@ -14,7 +14,7 @@ use crate::balancer::members::MemberPool;
 use crate::balancer::plan::{self, Serving};
 use crate::balancer::slots::{History, SlotTable};
 use crate::balancer::table::TableKind;
-use crate::config::{self, Forward};
+use crate::config::{self, Forward, Tracking};
 use crate::dataplane::{DataPlane, OuterSource};
 use crate::health::{CheckedTarget, State};
 use crate::network::Resolution;
@@ -339,10 +339,10 @@ pub(super) fn plan_of(vip: &Vip, seed: u64) -> plan::Plan {
 
 /// What a VIP's slots do with their earlier owners.
 pub(super) const fn history(config: &config::Vip) -> History {
-    if config.second_chance {
-        History::Kept
-    } else {
-        History::Noted
+    match config.tracking {
+        _ if config.second_chance => History::Kept,
+        Tracking::Transitions | Tracking::All | Tracking::AllStrict => History::Noted,
+        Tracking::None => History::Forgotten,
     }
 }
 

@@ -9,8 +9,9 @@ use foobar_common::slot::{Member as Id, Phase};
 use foobar_common::target::TARGET_GONE;
 use foobar_common::time::{Ticks, age, note_lifetime, ticks};
 
-use super::steering::{Steering, history};
+use super::steering::{Steering, Vip, history};
 use crate::balancer::slots::History;
+use crate::config::{FlowHash, Tracking};
 use crate::dataplane::{NoteEntry, Sweep};
 
 /// A VIP, as the sweep needs it.
@@ -19,9 +20,19 @@ struct Swept {
     base: u32,
     mask: u32,
     lifetime: u32,
+    hash: FlowHash,
+    /// Notes count in settled slots too.
+    notes_all: bool,
     /// By slot: its owner, whether no note counts in it, whether a live note names somebody else.
     slots: Vec<(Id, bool, bool)>,
     ready: Vec<u32>,
+}
+
+fn notes_all(vip: &Vip) -> bool {
+    match vip.config.tracking {
+        Tracking::All | Tracking::AllStrict => true,
+        Tracking::Transitions | Tracking::None => false,
+    }
 }
 
 impl Steering {
@@ -29,7 +40,9 @@ impl Steering {
     pub(super) fn needs_sweep(&self) -> bool {
         self.pool.retired().next().is_some()
             || self.vips.iter().any(|vip| {
-                vip.table.count(Phase::Settled) + vip.table.count(Phase::Kept) != vip.config.slots as usize
+                notes_all(vip)
+                    || vip.table.count(Phase::Settled) + vip.table.count(Phase::Kept)
+                        != vip.config.slots as usize
                     || vip.members.iter().any(|member| member.removed)
             })
             || self.notes > 0
@@ -64,7 +77,7 @@ impl Steering {
             }
             if idle > vip.lifetime {
                 // Stale notes go with their slot's settling, unless room is short.
-                return if crowded || matches!(entry, NoteEntry::Pending(_)) {
+                return if vip.notes_all || crowded || matches!(entry, NoteEntry::Pending(_)) {
                     Sweep::Delete
                 } else {
                     named.insert(member);
@@ -100,12 +113,18 @@ impl Steering {
                 base: vip.base,
                 mask: vip.config.slots - 1,
                 lifetime: note_lifetime(vip.idle_ns()),
+                hash: vip.config.hash,
+                notes_all: notes_all(vip),
                 slots: vip
                     .table
                     .slots()
                     .iter()
                     .map(|held| {
-                        let unnoted = matches!(held.slot.phase(), Phase::Settled | Phase::Kept);
+                        let unnoted = match held.slot.phase() {
+                            Phase::Settled => !notes_all(vip),
+                            Phase::Kept => true,
+                            Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved => false,
+                        };
                         (held.slot.current, unnoted, false)
                     })
                     .collect(),
@@ -212,7 +231,10 @@ fn locate(
     match entry {
         NoteEntry::Noted(key, _) => {
             let place = *by_id.get(&key.vip)?;
-            let ports = ports_be(key.source_port_be, key.destination_port_be);
+            let ports = match swept[place].hash {
+                FlowHash::FiveTuple => ports_be(key.source_port_be, key.destination_port_be),
+                FlowHash::Source => 0,
+            };
             let hash = flow_hash(seed, key.source.words(), ports);
             Some((place, hash as u32 & swept[place].mask))
         }

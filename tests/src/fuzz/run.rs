@@ -18,7 +18,7 @@ use super::dice::Dice;
 use super::fault::Fault;
 use super::scene::{self, MEMBERS};
 use super::traffic::Traffic;
-use crate::model::{Age, FlowId, Table, World, Written, hash};
+use crate::model::{Age, World, Written};
 
 /// Packets in an episode.
 pub const EPISODE: u64 = 4096;
@@ -272,19 +272,7 @@ fn plant_notes(dice: &mut Dice, world: &mut World, traffic: &Traffic, bench: &mu
         let Some(service) = world.service(flow.vip, flow.port, flow.protocol) else {
             continue;
         };
-        let ports = match service.table {
-            Table::Flow => (flow.client_port, flow.port),
-            Table::Source => (0, 0),
-        };
-        let hash = hash(world.seed, flow.client, ports.0, ports.1);
-        let id = FlowId {
-            client: flow.client,
-            client_port: flow.client_port,
-            port: flow.port,
-            service: service.id,
-            slot: service.base + (hash % u64::from(service.slots)) as u32,
-            hash,
-        };
+        let id = world.flow_id(service, flow.client, flow.client_port, flow.port);
         let note = Written {
             member: scene::member(dice, 0),
             pending: dice.percent(20),

@@ -23,6 +23,5 @@ mod world;
 
 pub use fragment::Datagram;
 pub use notes::{Age, FlowId, Held, Key, Notes, Written};
-pub use steering::hash;
 pub use verdict::{Expected, Fate, Sent};
 pub use world::{Backend, Policy, Service, State, Table, Tracking, VipAddress, World};

@@ -53,7 +53,7 @@ impl Steered {
 }
 
 /// The hash of a flow; both ports are 0 where only the client counts.
-pub fn hash(seed: [u64; 2], client: IpAddr, client_port: u16, port: u16) -> u64 {
+fn hash(seed: [u64; 2], client: IpAddr, client_port: u16, port: u16) -> u64 {
     let address = match client {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
@@ -88,6 +88,23 @@ fn oldest(slot: Slot) -> Member {
 }
 
 impl World {
+    /// A flow's slot, and how its notes name it. A client's flows may share a slot, but never a note.
+    pub fn flow_id(&self, service: &Service, client: IpAddr, client_port: u16, port: u16) -> FlowId {
+        let whole = hash(self.seed, client, client_port, port);
+        let place = match service.table {
+            Table::Flow => whole,
+            Table::Source => hash(self.seed, client, 0, 0),
+        };
+        FlowId {
+            client,
+            client_port,
+            port,
+            service: service.id,
+            slot: service.base + (place % u64::from(service.slots)) as u32,
+            hash: whole,
+        }
+    }
+
     /// Gives a packet to a member, and writes down what is to be written.
     pub(super) fn steer(
         &mut self,
@@ -96,13 +113,8 @@ impl World {
         segment: Segment,
         counted: &mut Vec<Counter>,
     ) -> Steered {
-        let (client_port, port) = match service.table {
-            Table::Flow => (flow.client_port, flow.port),
-            Table::Source => (0, 0),
-        };
-        let hash = hash(self.seed, flow.client, client_port, port);
-        let index = service.base + (hash % u64::from(service.slots)) as u32;
-        let slot = self.slots[index as usize];
+        let id = self.flow_id(service, flow.client, flow.client_port, flow.port);
+        let slot = self.slots[id.slot as usize];
         let phase = slot.phase();
         match phase {
             Phase::Settled => (),
@@ -118,14 +130,6 @@ impl World {
             }
             Tracking::Transitions | Tracking::All | Tracking::Strict => (),
         }
-        let id = FlowId {
-            client: flow.client,
-            client_port: flow.client_port,
-            port: flow.port,
-            service: service.id,
-            slot: index,
-            hash,
-        };
         let known = self.notes.look_up(&id, |member| self.state(member));
         let situation = Situation {
             slot,

@@ -146,7 +146,11 @@ impl Flow {
 
     /// A UDP datagram.
     pub fn datagram(self) -> Vec<u8> {
-        let payload = b"a question";
+        self.datagram_of(b"a question")
+    }
+
+    /// A UDP datagram with this payload.
+    pub fn datagram_of(self, payload: &[u8]) -> Vec<u8> {
         let (source, destination) = (self.client.octets(), self.vip.octets());
         let mut udp = UdpHeader::without_ipv4_checksum(self.client_port, self.port, payload.len())
             .expect("tests send short packets");

@@ -2,10 +2,25 @@
 
 mod admission;
 mod bad;
+mod flows;
+mod ports;
 
 use proptest::prelude::*;
 
 use super::*;
+
+/// What is wrong with the good file when `from` is replaced by `to`: line, column, message and hint of the one
+/// error.
+fn wrong(from: &str, to: &str) -> (usize, usize, String, String) {
+    assert!(GOOD.contains(from), "{from:?} is not in the good file");
+    let found = errors(&GOOD.replacen(from, to, 1));
+    let [error] = found.as_slice() else {
+        panic!("{to:?}: one error expected: {found:#?}")
+    };
+    let place = error.place.expect("a place in the file");
+    let hint = error.hint.clone().unwrap_or_default();
+    (place.line, place.column, error.message.clone(), hint)
+}
 
 /// A valid file to which tests add, or in which they replace, one thing.
 const GOOD: &str = r#"interface = "eth0"
