@@ -40,11 +40,23 @@ pub struct ServerId {
     pub reserved: u16,
 }
 
-/// The mask of a server id's `length` bytes in the first 8 bytes behind a connection id's first one, loaded
-/// as they stand in memory.
+impl ServerIdKey {
+    /// The key of a server id in one word, as [`server_id`] gives it.
+    #[inline(always)]
+    pub const fn new(vip: u32, server_id: u64) -> Self {
+        Self {
+            vip,
+            reserved: 0,
+            id: server_id.to_ne_bytes(),
+        }
+    }
+}
+
+/// The server id of `length` bytes that ends with the last of 8 bytes, loaded as they stand in memory: its bytes,
+/// followed by zeros, in one word.
 #[inline(always)]
-pub const fn server_id_mask(length: u8) -> u64 {
-    u64::MAX >> (((8 - (length as u32 & 7)) * 8) & 63)
+pub const fn server_id(word: u64, length: u8) -> u64 {
+    word >> (((8 - (length as u32 & 15)) * 8) & 63)
 }
 
 #[cfg(test)]
@@ -52,10 +64,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mask_keeps_the_ids_bytes() {
+    fn a_server_id_is_the_last_bytes_of_the_word() {
+        let word = u64::from_ne_bytes([1, 2, 3, 4, 5, 6, 7, 8]);
         for length in 1..=8u8 {
-            let kept = server_id_mask(length).to_ne_bytes();
-            let expected: [u8; 8] = core::array::from_fn(|i| if i < length as usize { 0xff } else { 0 });
+            let kept = ServerIdKey::new(0, server_id(word, length)).id;
+            let expected: [u8; 8] = core::array::from_fn(|i| match i as u8 {
+                i if i < length => 9 - length + i,
+                _ => 0,
+            });
             assert_eq!(kept, expected, "{length}");
         }
     }

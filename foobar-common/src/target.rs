@@ -21,9 +21,11 @@ pub const TARGET_JUDGED: u16 = 1 << 6;
 pub const TARGET_IPIP: u16 = 1 << 7;
 /// It is reached through Generic UDP Encapsulation ([`crate::gue`]).
 pub const TARGET_GUE: u16 = 1 << 8;
+/// The time that its drain had is over: no flow is its any more, whatever a connection id says.
+pub const TARGET_CUT: u16 = 1 << 9;
 
 /// A target that takes no new flows.
-pub const TARGET_TAKES_NO_NEW: u16 = TARGET_DOWN | TARGET_GONE | TARGET_DRAINED | TARGET_REMOVED;
+pub const TARGET_TAKES_NO_NEW: u16 = TARGET_DOWN | TARGET_GONE | TARGET_DRAINED | TARGET_REMOVED | TARGET_CUT;
 
 /// A backend as member of one VIP: an element of the target array. Index 0 stays unused.
 #[repr(C, align(64))]

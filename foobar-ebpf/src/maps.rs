@@ -10,6 +10,7 @@ use foobar_common::{
     counters::Counters,
     fragment::{FragmentKey, FragmentNote},
     note::{FlowKey, Note, PendingSet},
+    quic::{ServerId, ServerIdKey},
     settings::Settings,
     slot::{ColdSlot, HotSlots},
     target::{Target, TargetCounters},
@@ -55,6 +56,10 @@ pub static TARGET_COUNTERS: PerCpuArray<TargetCounters, 1024> = PerCpuArray::new
 /// Notes of flows in unsettled slots.
 #[btf_map]
 pub static NOTES: HashMap<FlowKey, Note, 65536> = HashMap::new();
+
+/// Whose QUIC server ids are.
+#[btf_map]
+pub static SERVER_IDS: HashMap<ServerIdKey, ServerId, 1024> = HashMap::new();
 
 /// Where first fragments went; the least recently used go first.
 #[btf_map]

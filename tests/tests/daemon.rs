@@ -13,6 +13,8 @@ mod failures;
 mod ipv6;
 #[path = "daemon/next_hops.rs"]
 mod next_hops;
+#[path = "daemon/quic.rs"]
+mod quic;
 #[path = "daemon/ranges.rs"]
 mod ranges;
 #[path = "daemon/refusals.rs"]

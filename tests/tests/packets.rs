@@ -15,6 +15,8 @@ mod forwarding;
 mod malformed;
 #[path = "packets/notes.rs"]
 mod notes;
+#[path = "packets/quic.rs"]
+mod quic;
 #[path = "packets/ranges.rs"]
 mod ranges;
 #[path = "packets/refusals.rs"]

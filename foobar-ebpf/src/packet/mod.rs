@@ -12,6 +12,7 @@ pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod neighbour;
+pub mod quic;
 pub mod quote;
 pub mod transport;
 

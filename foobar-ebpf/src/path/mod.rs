@@ -10,16 +10,18 @@ pub mod rare;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use foobar_common::address::Address;
+use foobar_common::admission::FEATURE_QUIC;
 use foobar_common::counters::Counter;
 use foobar_common::settings::Settings;
-use foobar_common::vip::VipKey;
+use foobar_common::slot::{Member, NONE, Slot};
+use foobar_common::vip::{VIP_QUIC, Vip, VipKey};
 
 use crate::forward::{count, l2, tunnel};
 use crate::outcome::{Refusal, conclude, drop};
 use crate::packet::datagram::{Packet, Version};
 use crate::packet::transport::{self, Transport};
 use crate::packet::{Frame, Payload, Piece, checksum, ethernet, ipv4, ipv6};
-use crate::steer::{self, admission, vips};
+use crate::steer::{self, admission, features, vips};
 
 /// Forwards a frame if nothing about it is unusual, or passes it if it is for no VIP, and gives its verdict, or
 /// the step that follows; `None`, and the frame as it was, where something is unusual.
@@ -104,7 +106,11 @@ unsafe fn steered(
     own_frame(ethernet, settings).ok()?;
     let source = packet.source.words();
     let place = steer::place(settings, vip, source, transport.ports_be)?;
-    let Some(slot) = steer::plain(vip, place) else {
+    let slot = match named(settings, frame, packet, vip) {
+        NONE => steer::plain(vip, place),
+        member => Some(Slot::settled(member)),
+    };
+    let Some(slot) = slot else {
         // SAFETY: this CPU's element, which no other packet uses before this one's end.
         unsafe { &mut *rare::job()? }.lay_down(packet, transport, position);
         return Some(rare::ON);
@@ -124,6 +130,15 @@ unsafe fn steered(
     let outcome = l2::forward(ethernet, target, slot.current, segment, frame.len());
     // SAFETY: the caller's; the frame is not used any more.
     Some(unsafe { conclude(context, outcome) })
+}
+
+/// The member that the connection id of a plain QUIC packet names; else [`NONE`].
+#[inline(always)]
+fn named(settings: &Settings, frame: &Frame, packet: &Packet, vip: &Vip) -> Member {
+    if !features::has(FEATURE_QUIC) || vip.flags & VIP_QUIC == 0 || packet.protocol != ipv4::UDP {
+        return NONE;
+    }
+    steer::server_ids::member(settings, frame, packet, vip)
 }
 
 /// The payload of a packet that is whole, sound and without options.

@@ -7,13 +7,13 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use foobar_common::address::Address;
-use foobar_common::admission::FEATURE_TUNNELS;
+use foobar_common::admission::{FEATURE_QUIC, FEATURE_TUNNELS};
 use foobar_common::counters::Counter;
 use foobar_common::flow::flow_hash;
 use foobar_common::settings::Settings;
-use foobar_common::slot::Slot;
+use foobar_common::slot::{NONE, Slot};
 use foobar_common::steering::Segment;
-use foobar_common::vip::{Vip, VipKey};
+use foobar_common::vip::{VIP_QUIC, Vip, VipKey};
 
 use super::{neighbour, own_frame};
 use crate::forward::{answer, count, fragments, l2, reset, tunnel};
@@ -68,6 +68,10 @@ pub unsafe fn go_on(context: *mut xdp_md, settings: &Settings, mut step: u32) ->
     };
     // SAFETY: the caller's. The job is this CPU's element, which no other packet uses before this one's end.
     let job = unsafe { &mut *job };
+    if features::has(FEATURE_QUIC) && step == ON {
+        // SAFETY: as above.
+        step = unsafe { named(context, settings, job) };
+    }
     if step == ON {
         step = steer(settings, job);
     }
@@ -289,6 +293,30 @@ unsafe fn transport(context: *mut xdp_md, settings: &Settings, job: &mut Job) ->
             DECIDED
         }
     }
+}
+
+/// The connection id of a QUIC packet: does it name whose it is?
+///
+/// # Safety
+/// As [`Frame::of_context`].
+#[inline(never)]
+unsafe fn named(context: *mut xdp_md, settings: &Settings, job: &mut Job) -> u32 {
+    let Some(vip) = vips::at(job.vip) else {
+        return ON;
+    };
+    // Of an ICMP error the packet is not the client's.
+    if vip.flags & VIP_QUIC == 0 || !matches!(job.transport.segment, Segment::Datagram) {
+        return ON;
+    }
+    // SAFETY: the caller's.
+    let frame = &unsafe { Frame::of_context(context) };
+    let member = steer::server_ids::member(settings, frame, &job.packet, vip);
+    if member == NONE {
+        return ON;
+    }
+    (job.owner, job.slot, job.flags) = (Owner::of(member), Slot::settled(member), vip.flags);
+    job.hash = flow_hash(settings.flow_seed, job.client.words(), job.transport.ports_be);
+    DECIDED
 }
 
 /// Admission, slots and notes: whose is it, if it is let in?

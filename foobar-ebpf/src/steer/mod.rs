@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod features;
 pub mod notes;
+pub mod server_ids;
 pub mod vips;
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;

@@ -134,6 +134,8 @@ pub struct BackendStatus {
     pub target: u16,
     /// Its weight.
     pub weight: u16,
+    /// What QUIC connection ids call it, as hex digits, where its VIP looks at them.
+    pub server_id: Option<String>,
     /// `up`, `soft_down`, `hard_down` or `unknown`.
     pub state: String,
     /// An operator drains it.

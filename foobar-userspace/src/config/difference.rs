@@ -86,6 +86,8 @@ pub enum Field {
     Sources,
     /// `syn_limit`
     SynLimit,
+    /// `quic`, or a `server_id` of a backend that both have
+    Quic,
     /// `check`
     Check,
 }
@@ -211,6 +213,14 @@ fn fixed_change(setting: &str, old: impl ToString, new: impl ToString) -> Option
     })
 }
 
+/// Whether a backend has another server id.
+fn renamed(old: &Vip, new: &Vip) -> bool {
+    old.backends.iter().any(|was| {
+        let is = new.backends.iter().find(|is| is.address == was.address);
+        is.is_some_and(|is| is.server_id != was.server_id)
+    })
+}
+
 fn vip_change(old: &Vip, new: &Vip) -> Option<VipChange> {
     let fields: Vec<Field> = [
         (old.name != new.name, Field::Name),
@@ -224,6 +234,7 @@ fn vip_change(old: &Vip, new: &Vip) -> Option<VipChange> {
         (old.second_chance != new.second_chance, Field::SecondChance),
         (old.sources != new.sources, Field::Sources),
         (old.syn_limit != new.syn_limit, Field::SynLimit),
+        (old.quic != new.quic || renamed(old, new), Field::Quic),
         (old.check != new.check, Field::Check),
     ]
     .into_iter()

@@ -11,6 +11,7 @@ mod duration;
 mod flows;
 mod parse;
 mod ports;
+mod quic;
 mod report;
 mod service;
 mod sources;
@@ -34,6 +35,7 @@ pub use duration::{DurationError, format_duration, parse_duration};
 pub use flows::{FlowHash, Tracking};
 pub use parse::parse;
 pub use ports::Ports;
+pub use quic::{Quic, ServerId};
 pub use report::{Place, Problem, Report};
 pub use sources::{Prefix, Sources, Verdict};
 pub use syn_limit::{Rate, SynLimit};
@@ -133,6 +135,8 @@ pub struct Vip {
     pub sources: Option<Arc<Sources>>,
     /// How it limits new TCP connections; `None`: not at all.
     pub syn_limit: Option<SynLimit>,
+    /// How QUIC connection ids name its backends; `None`: they are not looked at.
+    pub quic: Option<Quic>,
     /// How its backends are judged; `None`: they are taken to be up.
     pub check: Option<Check>,
     /// Its backends, in the file's order; addresses are unique.
@@ -311,6 +315,8 @@ pub struct Backend {
     pub address: IpAddr,
     /// Its share of the VIP's slots relative to the others', 0 to 256; 0: drained by configuration.
     pub weight: u16,
+    /// What connection ids call it, of a VIP with [`Vip::quic`].
+    pub server_id: Option<ServerId>,
 }
 
 /// Reads and validates a configuration file.

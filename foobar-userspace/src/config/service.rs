@@ -13,11 +13,11 @@ use super::sources::{Lists, Sources};
 use super::syn_limit::SynLimit;
 use super::walk::Section;
 use super::{
-    Backend, Check, FlowHash, Forward, Ports, Protocol, Service, TableKind, Tracking, Unserved, Vip,
+    Backend, Check, FlowHash, Forward, Ports, Protocol, Quic, Service, TableKind, Tracking, Unserved, Vip,
 };
-use super::{check, flows, ports, syn_limit};
+use super::{check, flows, ports, quic, syn_limit};
 
-pub(super) const VIP_KEYS: [&str; 21] = [
+pub(super) const VIP_KEYS: [&str; 22] = [
     "name",
     "address",
     "port",
@@ -37,10 +37,11 @@ pub(super) const VIP_KEYS: [&str; 21] = [
     "deny",
     "allow",
     "syn_limit",
+    "quic",
     "check",
     "backend",
 ];
-const BACKEND_KEYS: [&str; 3] = ["address", "weight", "port"];
+const BACKEND_KEYS: [&str; 4] = ["address", "weight", "server_id", "port"];
 /// In a file with more VIPs than this, the default number of slots is the small one.
 pub(super) const MANY_VIPS: usize = 100;
 const SLOTS: RangeInclusive<u32> = 256..=65_536;
@@ -74,6 +75,7 @@ pub(super) struct Draft<'t> {
     table: TableKind,
     hash: FlowHash,
     tracking: Tracking,
+    quic: Option<Quic>,
     idle_timeout: Duration,
     drain_timeout: Option<Duration>,
     unserved: Unserved,
@@ -117,11 +119,13 @@ impl<'t> Draft<'t> {
             ("rendezvous", TableKind::Rendezvous),
         ];
         let forward = forward(section, problems);
+        let quic = quic::read(section, protocol, problems);
         let backends = backends(
             section,
             address.as_ref(),
             ports.as_ref(),
             *forward.get_ref(),
+            quic,
             problems,
         );
         let second_chance = second_chance(section, *forward.get_ref(), &backends, problems);
@@ -135,6 +139,7 @@ impl<'t> Draft<'t> {
             hash: flows::hash(section, problems),
             tracking: flows::tracking(section, protocol, second_chance, problems),
             second_chance,
+            quic,
             forward,
             backends,
             table: section
@@ -178,6 +183,7 @@ impl<'t> Draft<'t> {
             table: self.table,
             hash: self.hash,
             tracking: self.tracking,
+            quic: self.quic,
             idle_timeout: self.idle_timeout,
             drain_timeout: self.drain_timeout,
             unserved: self.unserved,
@@ -327,6 +333,7 @@ fn backends(
     vip: Option<&Spanned<IpAddr>>,
     vip_ports: Option<&Spanned<Ports>>,
     forward: Forward,
+    quic: Option<Quic>,
     problems: &mut Problems<'_>,
 ) -> Vec<Spanned<Backend>> {
     let mut backends: Vec<Spanned<Backend>> = Vec::new();
@@ -353,6 +360,7 @@ fn backends(
             continue;
         };
         backend_address(&address, vip, forward, problems);
+        let server_id = quic::server_id(&section, &address, quic, &backends, problems);
         let (ip, span) = (*address.get_ref(), address.span());
         if let Some(first) = backends.iter().find(|other| other.get_ref().address == ip) {
             let line = problems.line(&first.span());
@@ -362,7 +370,12 @@ fn backends(
                 format!("first on line {line}"),
             );
         } else {
-            backends.push(Spanned::new(span, Backend { address: ip, weight }));
+            let backend = Backend {
+                address: ip,
+                weight,
+                server_id,
+            };
+            backends.push(Spanned::new(span, backend));
         }
     }
     backends

@@ -13,6 +13,7 @@ use foobar_common::admission::{Bucket, Features, ListKey, ListVerdict, SynLimit}
 use foobar_common::counters::Counters;
 use foobar_common::fragment::{FragmentKey, FragmentNote};
 use foobar_common::note::{FlowKey, MAX_SLOTS, Note, PENDING_WAYS, PendingSet};
+use foobar_common::quic::{ServerId, ServerIdKey};
 use foobar_common::settings::{MAX_PEERS, Settings, mac_word};
 use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots};
 use foobar_common::target::{Target, TargetCounters};
@@ -27,7 +28,7 @@ use super::region::Region;
 /// How long a program that is running now may run at most, with a margin of a thousand.
 pub const GRACE: Duration = Duration::from_millis(5);
 
-const MAPS: [&str; 16] = [
+const MAPS: [&str; 17] = [
     "SETTINGS",
     "VIPS",
     "RANGES",
@@ -37,6 +38,7 @@ const MAPS: [&str; 16] = [
     "TARGETS",
     "TARGET_COUNTERS",
     "NOTES",
+    "SERVER_IDS",
     "FRAGMENTS",
     "PENDING_NOTES",
     "COUNTERS",
@@ -128,6 +130,7 @@ pub struct DataPlane {
     pub(super) notes: HashMap<MapData, Value<FlowKey>, Value<Note>>,
     pub(super) note_capacity: u32,
     pub(super) fragments: HashMap<MapData, Value<FragmentKey>, Value<FragmentNote>>,
+    pub(super) server_ids: HashMap<MapData, Value<ServerIdKey>, Value<ServerId>>,
     pub(super) last_flip: Option<Instant>,
     tx_ports: aya::maps::xdp::DevMapHash<MapData>,
     pub(super) lists: ArrayOfMaps<MapData, LpmTrie<MapData, ListKey, ListVerdict>>,
@@ -181,6 +184,9 @@ impl DataPlane {
                 .try_into()
                 .map_err(io::Error::other)?,
             notes: notes.try_into().map_err(io::Error::other)?,
+            server_ids: take(&mut object, "SERVER_IDS")?
+                .try_into()
+                .map_err(io::Error::other)?,
             tx_ports: take(&mut object, "TX_PORTS")?
                 .try_into()
                 .map_err(io::Error::other)?,
@@ -350,6 +356,7 @@ fn load(bytes: &[u8], pins: Option<&Pins>, sizes: Sizes, features: Features) -> 
         .map_max_entries("TARGETS", sizes.targets.max(1) + 1)
         .map_max_entries("TARGET_COUNTERS", sizes.targets.max(1) + 1)
         .map_max_entries("NOTES", sizes.notes.max(1))
+        .map_max_entries("SERVER_IDS", sizes.targets.max(1))
         .map_max_entries("PENDING_NOTES", sets)
         .map_max_entries("SYN_BUCKETS", sizes.syn_buckets.max(1).next_power_of_two());
     if let Some(pins) = pins {

@@ -3,10 +3,11 @@
 
 use std::net::IpAddr;
 
+use foobar_common::quic::MAX_SERVER_ID;
 use foobar_common::slot::{ColdSlot, Member as Id, NONE};
 use foobar_common::target::{
-    TARGET_DOWN, TARGET_DRAINED, TARGET_GONE, TARGET_GUE, TARGET_IPIP, TARGET_JUDGED, TARGET_REMOVED,
-    TARGET_RESOLVED, TARGET_USED, Target,
+    TARGET_CUT, TARGET_DOWN, TARGET_DRAINED, TARGET_GONE, TARGET_GUE, TARGET_IPIP, TARGET_JUDGED,
+    TARGET_REMOVED, TARGET_RESOLVED, TARGET_USED, Target,
 };
 use foobar_common::vip::VipKind;
 
@@ -17,8 +18,8 @@ use super::steering::{Steering, Vip};
 use crate::balancer::members::MemberPool;
 use crate::balancer::plan::Serving;
 use crate::balancer::slots::SlotTable;
-use crate::config::{Config, Forward};
-use crate::dataplane::DataPlane;
+use crate::config::{Config, Forward, ServerId};
+use crate::dataplane::{DataPlane, ServerIds};
 use crate::health::State;
 use crate::network::NextHop;
 
@@ -28,6 +29,10 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
         .map(|id| (id, plane.target(id)))
         .filter(|(_, target)| target.flags != 0)
         .collect();
+    let named = plane.server_ids().unwrap_or_else(|error| {
+        tracing::warn!(%error, "QUIC server ids can't be read: those of removed backends are forgotten");
+        ServerIds::new()
+    });
     let mut vips = Vec::new();
     let mut next_vip = targets
         .iter()
@@ -69,7 +74,14 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
         );
         let mut config = wanted.clone();
         (config.slots, config.hash) = (slots, hash);
-        let members = members_of(entry.id, &targets, ingress, config.check.is_some());
+        let mut members = members_of(entry.id, &targets, ingress, config.check.is_some());
+        for member in &mut members {
+            // Of one that the configuration has it is said there; a removed one has nothing else.
+            member.server_id = named
+                .iter()
+                .find(|(key, of)| key.vip == entry.id && **of == member.id)
+                .map(|(key, _)| ServerId::new(key.id, entry.server_id_length.min(MAX_SERVER_ID as u8)));
+        }
         expel_strangers(&mut table, &members, now_ns);
         for index in table.take_changed() {
             let held = table.slots()[index as usize];
@@ -189,6 +201,9 @@ fn member(id: Id, target: &Target, ingress: u32, checked: bool) -> Member {
         left: false,
         drained: target.flags & TARGET_DRAINED != 0,
         removed: target.flags & TARGET_REMOVED != 0,
+        cut: target.flags & TARGET_CUT != 0,
+        server_id: None,
+        sent: (0, 0),
         deadline_ns: target.deadline_ns,
         forward: match target.flags {
             flags if flags & TARGET_IPIP != 0 => Forward::Ipip,

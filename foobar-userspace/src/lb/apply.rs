@@ -13,7 +13,7 @@ use super::member::Member;
 use super::steering::{Steering, Urgency, Vip, deadline, history};
 use crate::balancer::plan::Serving;
 use crate::balancer::slots::SlotTable;
-use crate::config::{self, Config, Forward, Service, Unserved};
+use crate::config::{self, Backend, Config, Forward, Service, Unserved};
 use crate::dataplane::GRACE;
 use crate::health::State;
 
@@ -116,7 +116,7 @@ impl Steering {
             recovered_ns: 0,
         };
         for backend in &config.backends {
-            self.enlist(&mut vip, backend.address, backend.weight, true, now_ns);
+            self.enlist(&mut vip, backend, true, now_ns);
         }
         tracing::info!(vip = config.name, service = %config.service(), backends = vip.members.len(), "VIP added");
         self.vips.push(vip);
@@ -161,16 +161,18 @@ impl Steering {
                 .find(|member| member.address == backend.address)
             {
                 Some(member) => {
+                    member.server_id = backend.server_id;
                     if member.removed {
                         tracing::info!(vip = config.name, backend = %backend.address, "backend is back in the configuration");
                         member.removed = false;
+                        member.cut &= member.drained;
                         member.deadline_ns = 0;
                     }
                     member.weight = backend.weight;
                 }
                 None => {
                     tracing::info!(vip = config.name, backend = %backend.address, weight = backend.weight, "backend added");
-                    self.enlist(&mut vip, backend.address, backend.weight, false, now_ns);
+                    self.enlist(&mut vip, backend, false, now_ns);
                 }
             }
         }
@@ -199,7 +201,8 @@ impl Steering {
         self.vips.insert(place, vip);
     }
 
-    fn enlist(&mut self, vip: &mut Vip, address: IpAddr, weight: u16, founding: bool, now_ns: u64) {
+    fn enlist(&mut self, vip: &mut Vip, backend: &Backend, founding: bool, now_ns: u64) {
+        let address = backend.address;
         let Some(id) = self.pool.allocate() else {
             self.leave_out(format!(
                 "backend {address} of VIP {}: no free target. Reload when drained backends are gone; or raise limits.targets, `foobar lb detach`, and start again",
@@ -211,7 +214,7 @@ impl Steering {
         let mut member = Member {
             id,
             address,
-            weight,
+            weight: backend.weight,
             health: if vip.config.check.is_some() {
                 State::Unknown
             } else {
@@ -221,6 +224,9 @@ impl Steering {
             left: false,
             drained: false,
             removed: false,
+            cut: false,
+            server_id: backend.server_id,
+            sent: (0, 0),
             deadline_ns: 0,
             forward: vip.config.forward,
             mtu: self.mtu(vip.config.forward),
@@ -263,6 +269,7 @@ impl Steering {
 
     /// Puts the VIPs and the ownership of their addresses in force.
     fn publish(&mut self) -> anyhow::Result<()> {
+        self.name_members();
         let addresses: BTreeMap<IpAddr, bool> = self
             .vips
             .iter()

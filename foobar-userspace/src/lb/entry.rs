@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use foobar_common::address::Address;
 use foobar_common::time::note_lifetime;
 use foobar_common::vip::{
-    VIP_CANDIDATES, VIP_RESET, VIP_SOURCE_HASH, VIP_STRICT, VIP_TRACK_ALL, VIP_TRACK_NONE, Vip as Entry,
-    VipKey, VipKind,
+    VIP_CANDIDATES, VIP_QUIC, VIP_RESET, VIP_SOURCE_HASH, VIP_STRICT, VIP_TRACK_ALL, VIP_TRACK_NONE,
+    Vip as Entry, VipKey, VipKind,
 };
 
 use super::admission;
@@ -24,6 +24,8 @@ pub fn of(vip: &Vip) -> Entry {
         flags: flags(vip),
         slot_mask: vip.slots - 1,
         note_lifetime: note_lifetime(vip.idle_timeout.as_nanos() as u64),
+        server_id_length: vip.quic.map_or(0, |quic| quic.server_id_length),
+        quic_config: vip.quic.map_or(0, |quic| quic.config),
         ..Entry::default()
     }
 }
@@ -78,7 +80,8 @@ pub(super) fn flags(vip: &Vip) -> u32 {
         Tracking::AllStrict => VIP_TRACK_ALL | VIP_STRICT,
         Tracking::None => VIP_TRACK_NONE,
     };
-    unserved | hash | tracking | admission::flags(vip)
+    let quic = if vip.quic.is_some() { VIP_QUIC } else { 0 };
+    unserved | hash | tracking | quic | admission::flags(vip)
 }
 
 /// The hash that an entry in force says.

@@ -134,8 +134,10 @@ impl Steering {
         if member.drained != drained {
             tracing::info!(vip, %backend, drained, "an operator changed the backend");
             member.drained = drained;
+            member.cut = false;
             member.deadline_ns = if drained { deadline_ns } else { 0 };
             self.replan(place, Urgency::Discretion, now_ns);
+            self.name_members();
         }
         Ok(())
     }
@@ -183,6 +185,7 @@ impl Steering {
         let name = vip.config.name.clone();
         if let Some(member) = vip.member_mut(id) {
             member.deadline_ns = 0;
+            member.cut = true;
             tracing::warn!(vip = name, backend = %member.address, "drain deadline: flows that are left are cut");
         }
         self.flush(place);

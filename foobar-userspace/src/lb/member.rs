@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use foobar_common::address::Address;
 use foobar_common::slot::Member as Id;
 use foobar_common::target::{
-    TARGET_DOWN, TARGET_DRAINED, TARGET_GUE, TARGET_IPIP, TARGET_JUDGED, TARGET_REMOVED, TARGET_RESOLVED,
-    TARGET_USED, Target,
+    TARGET_CUT, TARGET_DOWN, TARGET_DRAINED, TARGET_GUE, TARGET_IPIP, TARGET_JUDGED, TARGET_REMOVED,
+    TARGET_RESOLVED, TARGET_USED, Target,
 };
 
 use crate::balancer::plan::Health;
 use crate::balancer::table;
-use crate::config::Forward;
+use crate::config::{Forward, ServerId};
 use crate::health::State;
 use crate::network::{NextHop, Resolution};
 
@@ -34,6 +34,13 @@ pub(super) struct Member {
     pub(super) drained: bool,
     /// It is no longer in the configuration.
     pub(super) removed: bool,
+    /// The time that its drain had is over: what is left of its flows was cut.
+    pub(super) cut: bool,
+    /// What QUIC connection ids call it.
+    pub(super) server_id: Option<ServerId>,
+    /// How many packets it had been sent when that was last seen to change, and when that was, CLOCK_MONOTONIC
+    /// in nanoseconds.
+    pub(super) sent: (u64, u64),
     /// When flows that are left are cut, CLOCK_MONOTONIC in nanoseconds; 0: never.
     pub(super) deadline_ns: u64,
     /// How its packets get there.
@@ -103,7 +110,18 @@ impl Member {
         if self.removed {
             flags |= TARGET_REMOVED;
         }
+        if self.cut {
+            flags |= TARGET_CUT;
+        }
         flags
+    }
+
+    /// Whether it has got no packet for so long, now that it has been sent `packets`.
+    pub(super) const fn is_quiet(&mut self, packets: u64, now_ns: u64, idle_ns: u64) -> bool {
+        if self.sent.0 != packets {
+            self.sent = (packets, now_ns);
+        }
+        now_ns.saturating_sub(self.sent.1) >= idle_ns
     }
 
     /// The whole target, for an index that begins a new life. `ingress` is the interface that packets come
@@ -179,6 +197,9 @@ mod tests {
             left: false,
             drained: false,
             removed: false,
+            cut: false,
+            server_id: None,
+            sent: (0, 0),
             deadline_ns: 0,
             forward: Forward::L2,
             mtu: 0,
@@ -220,6 +241,27 @@ mod tests {
         };
         let (planned, health) = failing.planned();
         assert_eq!((planned.weight, health), (0, Health::SoftDown));
+    }
+
+    #[test]
+    fn a_member_is_quiet_when_nothing_was_sent_for_long_enough() {
+        let mut member = member();
+        assert!(member.is_quiet(0, 50, 10), "nothing was ever sent");
+        assert!(!member.is_quiet(7, 100, 10));
+        assert!(!member.is_quiet(7, 109, 10));
+        assert!(!member.is_quiet(8, 110, 10), "one more packet");
+        assert!(!member.is_quiet(8, 119, 10));
+        assert!(member.is_quiet(8, 120, 10));
+    }
+
+    #[test]
+    fn a_cut_member_says_so() {
+        let cut = Member {
+            cut: true,
+            removed: true,
+            ..member()
+        };
+        assert_eq!(cut.flags(), TARGET_USED | TARGET_REMOVED | TARGET_CUT);
     }
 
     #[test]

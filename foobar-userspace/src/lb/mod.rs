@@ -13,6 +13,7 @@ mod features;
 mod member;
 pub(crate) mod preflight;
 mod presence;
+mod server_ids;
 mod steering;
 mod sweep;
 mod view;

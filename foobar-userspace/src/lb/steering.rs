@@ -15,7 +15,7 @@ use crate::balancer::plan::{self, Serving};
 use crate::balancer::slots::{History, SlotTable};
 use crate::balancer::table::TableKind;
 use crate::config::{self, Forward, Tracking};
-use crate::dataplane::{DataPlane, OuterSource};
+use crate::dataplane::{DataPlane, OuterSource, ServerIds};
 use crate::health::{CheckedTarget, State};
 use crate::network::Resolution;
 
@@ -99,6 +99,8 @@ pub(super) struct Steering {
     pub(super) left_out: Vec<String>,
     /// Indices of no member that the last sweep found unnamed: free if the next one finds them so as well.
     pub(super) unnamed: HashSet<Id>,
+    /// The QUIC server ids that were written last.
+    pub(super) server_ids: Option<ServerIds>,
 }
 
 impl Steering {
@@ -126,6 +128,7 @@ impl Steering {
             admission: Admission::default(),
             left_out: Vec::new(),
             unnamed: HashSet::new(),
+            server_ids: None,
         }
     }
 
@@ -257,6 +260,7 @@ impl Steering {
         let new = member.clone();
         self.install(vip_id, &new);
         self.retire(&old);
+        self.name_members();
     }
 
     /// What is to be checked, and how.

@@ -99,7 +99,8 @@ impl Steering {
             }
             self.flush(place);
         }
-        self.free(&named);
+        self.free(&named, now_ns);
+        self.name_members();
         Ok(())
     }
 
@@ -184,7 +185,10 @@ impl Steering {
 
     /// Lets go of members on their way out, and of indices, that neither slots nor notes name, at two sweeps
     /// in a row: a packet that was under way at the first has long been written down at the second.
-    fn free(&mut self, noted: &HashSet<Id>) {
+    ///
+    /// Of a VIP with QUIC server ids, packets that follow one leave no note: there a member on its way out goes
+    /// when it has got none for as long as a flow may be idle.
+    fn free(&mut self, noted: &HashSet<Id>, now_ns: u64) {
         let mut named = noted.clone();
         for vip in &self.vips {
             named.extend(vip.table.usage().into_keys());
@@ -196,9 +200,13 @@ impl Steering {
             self.plane.set_target_state(id, TARGET_GONE, 0, 0);
         }
         for vip in &mut self.vips {
-            let name = &vip.config.name;
-            vip.members.retain(|member| {
-                let done = member.removed && is_free(member.id);
+            let (name, idle_ns, quic) = (&vip.config.name, vip.idle_ns(), vip.config.quic);
+            vip.members.retain_mut(|member| {
+                let followed = quic.is_some() && member.removed && !member.cut && {
+                    let sent = self.plane.target_counters(member.id).unwrap_or_default();
+                    !member.is_quiet(sent.packets, now_ns, idle_ns)
+                };
+                let done = member.removed && !followed && is_free(member.id);
                 if done {
                     tracing::info!(vip = name, backend = %member.address, "removed backend has drained");
                     self.plane.set_target_state(member.id, TARGET_GONE, 0, 0);

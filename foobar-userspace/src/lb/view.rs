@@ -68,6 +68,7 @@ impl Steering {
                 address: member.address,
                 target: member.id,
                 weight: member.weight,
+                server_id: member.server_id.map(|id| id.to_string()),
                 state: state(member.health).to_owned(),
                 drained: member.drained,
                 removed: member.removed,

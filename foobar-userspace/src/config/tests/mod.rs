@@ -4,6 +4,7 @@ mod admission;
 mod bad;
 mod flows;
 mod ports;
+mod quic;
 
 use proptest::prelude::*;
 
@@ -371,10 +372,12 @@ fn a_difference_names_what_changed() {
         backends_added: vec![Backend {
             address: address(23),
             weight: 100,
+            server_id: None,
         }],
         backends_removed: vec![Backend {
             address: address(21),
             weight: 100,
+            server_id: None,
         }],
         backends_reweighted: vec![Reweighted {
             address: address(22),
