@@ -6,6 +6,8 @@
 use foobar_common::counters::Counter;
 use foobar_common::slot::Phase;
 
+use super::traffic::{BENCHMARK, Plan};
+
 /// The IP version of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -152,12 +154,20 @@ pub struct Case {
     pub flows: &'static [u64],
 }
 
+impl Case {
+    /// Whether it is of flows that come once each.
+    pub fn is_flood(&self) -> bool {
+        self.flows == FLOOD
+    }
+}
+
 const ONE: u64 = 1;
 const MANY: u64 = 1 << 16;
 const MILLION: u64 = 1_000_000;
 const TEN_MILLION: u64 = 10_000_000;
 
 const FEW_AND_MANY: &[u64] = &[ONE, MILLION];
+const FLOOD: &[u64] = &[TEN_MILLION];
 const NOTED: &[u64] = &[ONE, MANY, MILLION];
 
 /// A case at 1 and 1 M flows.
@@ -217,16 +227,10 @@ pub const CASES: &[Case] = &[
         case("v6-tcp-settled-gue", V6, Data, Slots(Settled), SENT),
     ),
     case("v4-syn-settled-l2", V4, Syn, Slots(Settled), OPENED),
+    at(FLOOD, case("v4-syn-flood-l2", V4, Syn, Slots(Settled), OPENED)),
+    at(FLOOD, case("v6-syn-flood-l2", V6, Syn, Slots(Settled), OPENED)),
     at(
-        &[TEN_MILLION],
-        case("v4-syn-flood-l2", V4, Syn, Slots(Settled), OPENED),
-    ),
-    at(
-        &[TEN_MILLION],
-        case("v6-syn-flood-l2", V6, Syn, Slots(Settled), OPENED),
-    ),
-    at(
-        &[TEN_MILLION],
+        FLOOD,
         case("v4-syn-flood-moving-l2", V4, Syn, Slots(Moving), MOVING_FLOOD),
     ),
     at(
@@ -271,6 +275,8 @@ pub struct Row {
     pub slots: u32,
     /// Members of each VIP.
     pub backends: u32,
+    /// Where its addresses are from.
+    pub plan: Plan,
 }
 
 impl Row {
@@ -282,6 +288,7 @@ impl Row {
             vips: 1,
             slots: 65_536,
             backends: 256,
+            plan: BENCHMARK,
         }
     }
 }

@@ -101,7 +101,7 @@ fn rounds(
     programs.rewind()?;
     let tested = Traffic {
         lane: TESTED,
-        ..traffic(&row.case, row.flows, row.vips)?
+        ..row.plan.traffic(&row.case, row.flows, row.vips)?
     };
     let beside = Traffic {
         lane: OTHERS,

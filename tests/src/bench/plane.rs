@@ -13,13 +13,19 @@ use foobar_common::time::note_lifetime;
 use foobar_common::vip::{VIP_RESET, Vip, VipKey};
 
 use super::case::{Met, Row, Way};
-use super::traffic::{self, PORT, vips};
-use crate::packets::frame::OWN;
+use super::traffic::PORT;
+use crate::packets::frame::{Mac, OWN};
 
 const IDLE_NS: u64 = 900_000_000_000;
 
 /// Notes that a hash map needs beyond those that are in it: each CPU keeps some free ones for itself.
 const SPARE_NOTES: u64 = 4_096;
+
+/// A member's MAC address.
+pub const fn mac(member: Member) -> Mac {
+    let [high, low] = member.to_be_bytes();
+    [0x02, 0xbe, 0xc0, 0xde, high, low]
+}
 
 /// The balancer's program and its maps.
 pub struct Plane {
@@ -85,7 +91,7 @@ impl Plane {
     fn set_targets(&self) {
         let own = OuterSource::default();
         self.plane
-            .set_outer_source(&match traffic::own(self.row.case.family) {
+            .set_outer_source(&match self.row.plan.own(self.row.case.family) {
                 IpAddr::V4(address) => OuterSource {
                     v4: (address, 32),
                     ..own
@@ -101,15 +107,14 @@ impl Plane {
             Way::Gue => (TARGET_GUE, 1500),
         };
         for member in 1..=self.members as Member {
-            let [high, low] = member.to_be_bytes();
             self.plane.set_target(
                 member,
                 &Target {
-                    destination_mac: [0x02, 0xbe, 0xc0, 0xde, high, low],
+                    destination_mac: mac(member),
                     source_mac: OWN,
                     flags: TARGET_USED | TARGET_RESOLVED | flags,
                     weight: 1,
-                    address: Address::from(traffic::backend(self.row.case.family, member)),
+                    address: Address::from(self.row.plan.backend(self.row.case.family, member)),
                     mtu,
                     ..Target::default()
                 },
@@ -151,7 +156,11 @@ impl Plane {
             Met::NoMember => VIP_RESET,
             Met::Nothing | Met::Slots(_) | Met::Noted(_) => 0,
         };
-        let addresses = vips(self.row.case.family, self.row.vips).zip(0u32..);
+        let addresses = self
+            .row
+            .plan
+            .vips(self.row.case.family, self.row.vips)
+            .zip(0u32..);
         let entries: Vec<Vip> = addresses
             .flat_map(|(address, nth)| {
                 let address = Address::from(address);

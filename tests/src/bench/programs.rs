@@ -164,7 +164,8 @@ impl Programs {
     }
 }
 
-fn map(object: &mut Ebpf, name: &str) -> Result<Map> {
+/// Takes a map out of the bench's object.
+pub(crate) fn map(object: &mut Ebpf, name: &str) -> Result<Map> {
     object
         .take_map(name)
         .with_context(|| format!("the bench's object has no map {name}"))

@@ -1,7 +1,7 @@
 //! The frames of a case, and where they vary from packet to packet.
 //!
-//! Addresses are those of RFC 2544 and RFC 5180, which are for benchmarks: clients in the lower half of
-//! 198.18.0.0/15, VIPs in the upper one.
+//! Where nothing leaves the kernel, addresses are those of RFC 2544 and RFC 5180, which are for benchmarks: there
+//! are enough for all flows. On the segments of tests they are those of RFC 5737 and RFC 3849, for documentation.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,93 +16,186 @@ use crate::packets::frame::{OWN, ROUTER};
 /// The services' port.
 pub const PORT: u16 = 443;
 
-const CLIENTS: u32 = u32::from_be_bytes([198, 18, 0, 0]);
-const VIPS: u32 = u32::from_be_bytes([198, 19, 0, 0]);
-/// No VIP, but an address of the same kind.
-const OTHERS: u32 = u32::from_be_bytes([198, 19, 64, 0]);
-/// The balancer's address, which the backends' follow.
-const BACKENDS: u32 = u32::from_be_bytes([198, 19, 128, 0]);
-const ROUTER_ADDRESS: u32 = u32::from_be_bytes([198, 18, 255, 254]);
+/// Where the addresses of packets are from, each by its last four bytes as a number: of IPv4 that is all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The first client.
+    clients: u32,
+    /// The first VIP.
+    vips: u32,
+    /// No VIP, but an address of the same kind.
+    others: u32,
+    /// The balancer, which the backends follow.
+    backends: u32,
+    router: u32,
+    /// The first half of every IPv6 address; only the last four bytes vary.
+    prefix: [u16; 4],
+}
+
+/// Clients in the lower half of 198.18.0.0/15, VIPs in the upper one; all of 2001:2::/48.
+pub const BENCHMARK: Plan = Plan {
+    clients: u32::from_be_bytes([198, 18, 0, 0]),
+    vips: u32::from_be_bytes([198, 19, 0, 0]),
+    others: u32::from_be_bytes([198, 19, 64, 0]),
+    backends: u32::from_be_bytes([198, 19, 128, 0]),
+    router: u32::from_be_bytes([198, 18, 255, 254]),
+    prefix: [0x2001, 2, 0, 0xbe],
+};
+
+/// Clients are all of 203.0.113.0/24, and the VIP is in 192.0.2.0/24; all of 2001:db8::/32.
+pub const DOCUMENTATION: Plan = Plan {
+    clients: u32::from_be_bytes([203, 0, 113, 0]),
+    vips: u32::from_be_bytes([192, 0, 2, 101]),
+    others: u32::from_be_bytes([192, 0, 2, 201]),
+    backends: u32::from_be_bytes([198, 51, 100, 11]),
+    router: u32::from_be_bytes([192, 0, 2, 1]),
+    prefix: [0x2001, 0xdb8, 0, 0xbe],
+};
 
 const CLIENT_PORT: u16 = 0x8000;
 const HOPS: u8 = 57;
 /// What an answer with RST leaves of a frame: Ethernet, IPv4 and TCP headers.
 const RESET_LENGTH: u64 = 54;
 
-/// The address with this number: of IPv4 the number itself.
-fn address(family: Family, number: u32) -> IpAddr {
-    match family {
-        Family::V4 => Ipv4Addr::from(number).into(),
-        Family::V6 => v6(number).into(),
+impl Plan {
+    fn address(&self, family: Family, number: u32) -> IpAddr {
+        match family {
+            Family::V4 => Ipv4Addr::from(number).into(),
+            Family::V6 => self.v6(number).into(),
+        }
+    }
+
+    fn v6(&self, number: u32) -> Ipv6Addr {
+        let [a, b, c, d] = self.prefix;
+        Ipv6Addr::new(a, b, c, d, 0, 0, (number >> 16) as u16, number as u16)
+    }
+
+    /// A backend's address.
+    pub fn backend(&self, family: Family, member: u16) -> IpAddr {
+        self.address(family, self.backends + u32::from(member))
+    }
+
+    /// The balancer's address, in outer headers.
+    pub fn own(&self, family: Family) -> IpAddr {
+        self.address(family, self.backends)
+    }
+
+    /// The VIPs' addresses.
+    pub fn vips(self, family: Family, count: u32) -> impl Iterator<Item = IpAddr> {
+        (0..count).map(move |nth| self.address(family, self.vips + nth))
+    }
+
+    /// The packets of a case: `flows` that take turns, over so many VIPs.
+    pub fn traffic(&self, case: &Case, flows: u64, vips: u32) -> Result<Traffic> {
+        let vip = match case.met {
+            Met::Nothing => self.others,
+            Met::NoMember | Met::Slots(_) | Met::Noted(_) => self.vips,
+        };
+        let mut frame = self.frame(case, vip)?;
+        let length = [64, 80, TEMPLATE_WORDS * 8]
+            .into_iter()
+            .find(|&length| length >= frame.len())
+            .context("the frame is longer than a template")?;
+        // Padding, as Ethernet has it behind short packets.
+        frame.resize(length, 0);
+        let shape = shape(case);
+        let mut fixed = [0u8; TEMPLATE_WORDS * 8];
+        fixed[..length].fill(0xff);
+        for &(offset, bytes) in varying(shape) {
+            fixed[offset..offset + bytes].fill(0);
+        }
+        frame.resize(TEMPLATE_WORDS * 8, 0);
+        let sum = [18, 26, 28, 30, 32]
+            .map(|offset| u64::from(u16::from_ne_bytes([frame[offset], frame[offset + 1]])))
+            .iter()
+            .sum();
+        Ok(Traffic {
+            template: words(&frame),
+            fixed: words(&fixed),
+            length: length as u64,
+            shape: shape as u64,
+            flows,
+            dwell: 1,
+            vips: u64::from(vips),
+            client: u64::from(self.clients),
+            vip: u64::from(vip),
+            port_be: u64::from(PORT.to_be()),
+            sum,
+            lane: 0,
+            left: match case.met {
+                Met::NoMember => RESET_LENGTH,
+                Met::Nothing | Met::Slots(_) | Met::Noted(_) => (length + outer_length(case)) as u64,
+            },
+        })
+    }
+
+    fn frame(&self, case: &Case, vip: u32) -> Result<Vec<u8>> {
+        let client = self.clients;
+        Ok(match case.packet {
+            Packet::Data => self.packet(case.family, client, vip, Payload::Data)?,
+            Packet::Syn => self.packet(case.family, client, vip, Payload::Syn)?,
+            Packet::Datagram => self.packet(case.family, client, vip, Payload::Datagram)?,
+            Packet::Error => {
+                let sent = self.packet(case.family, vip, client, Payload::Sent)?;
+                // The IP header and 8 bytes more, which is the least that a router quotes.
+                let quoted = match case.family {
+                    Family::V4 => &sent[14..14 + 28],
+                    Family::V6 => &sent[14..14 + 48],
+                };
+                self.packet(case.family, self.router, vip, Payload::Error(quoted))?
+            }
+        })
+    }
+
+    fn packet(&self, family: Family, source: u32, destination: u32, payload: Payload<'_>) -> Result<Vec<u8>> {
+        const SEQUENCE: u32 = 0xffff_fff0;
+        const WINDOW: u16 = 64_240;
+        let ethernet = PacketBuilder::ethernet2(ROUTER, OWN);
+        let ip = match family {
+            Family::V4 => ethernet.ipv4(source.to_be_bytes(), destination.to_be_bytes(), HOPS),
+            Family::V6 => ethernet.ipv6(self.v6(source).octets(), self.v6(destination).octets(), HOPS),
+        };
+        let mut frame = Vec::new();
+        match payload {
+            Payload::Data => ip
+                .tcp(CLIENT_PORT, PORT, SEQUENCE, WINDOW)
+                .ack(1)
+                .psh()
+                .write(&mut frame, b"data")?,
+            Payload::Syn => ip
+                .tcp(CLIENT_PORT, PORT, SEQUENCE, WINDOW)
+                .syn()
+                .options_raw(&[2, 4, 5, 0xb4])?
+                .write(&mut frame, &[])?,
+            Payload::Datagram => ip.udp(CLIENT_PORT, PORT).write(&mut frame, b"sixteen bytes ..")?,
+            Payload::Sent => ip
+                .tcp(PORT, CLIENT_PORT, SEQUENCE, WINDOW)
+                .ack(1)
+                .write(&mut frame, &[])?,
+            Payload::Error(quoted) => match family {
+                Family::V4 => ip
+                    .icmpv4(Icmpv4Type::TimeExceeded(
+                        icmpv4::TimeExceededCode::TtlExceededInTransit,
+                    ))
+                    .write(&mut frame, quoted)?,
+                Family::V6 => ip
+                    .icmpv6(Icmpv6Type::TimeExceeded(
+                        icmpv6::TimeExceededCode::HopLimitExceeded,
+                    ))
+                    .write(&mut frame, quoted)?,
+            },
+        }
+        Ok(frame)
     }
 }
 
-/// A backend's address.
-pub fn backend(family: Family, member: u16) -> IpAddr {
-    address(family, BACKENDS + u32::from(member))
-}
-
-/// The balancer's address, in outer headers.
-pub fn own(family: Family) -> IpAddr {
-    address(family, BACKENDS)
-}
-
-/// An address in 2001:2::/48. The VIPs' and the clients' prefix is the same: only the last four bytes vary.
-fn v6(number: u32) -> Ipv6Addr {
-    Ipv6Addr::new(0x2001, 2, 0, 0xbe, 0, 0, (number >> 16) as u16, number as u16)
-}
-
-/// The VIPs' addresses.
-pub fn vips(family: Family, count: u32) -> impl Iterator<Item = IpAddr> {
-    (0..count).map(move |nth| address(family, VIPS + nth))
-}
-
-/// The packets of a case: `flows` that take turns, over so many VIPs.
+/// The packets of a case from addresses for benchmarks.
 pub fn traffic(case: &Case, flows: u64, vips: u32) -> Result<Traffic> {
-    let vip = match case.met {
-        Met::Nothing => OTHERS,
-        Met::NoMember | Met::Slots(_) | Met::Noted(_) => VIPS,
-    };
-    let mut frame = frame(case, vip)?;
-    let length = [64, 80, TEMPLATE_WORDS * 8]
-        .into_iter()
-        .find(|&length| length >= frame.len())
-        .context("the frame is longer than a template")?;
-    // Padding, as Ethernet has it behind short packets.
-    frame.resize(length, 0);
-    let shape = shape(case);
-    let mut fixed = [0u8; TEMPLATE_WORDS * 8];
-    fixed[..length].fill(0xff);
-    for &(offset, bytes) in varying(shape) {
-        fixed[offset..offset + bytes].fill(0);
-    }
-    frame.resize(TEMPLATE_WORDS * 8, 0);
-    let sum = [18, 26, 28, 30, 32]
-        .map(|offset| u64::from(u16::from_ne_bytes([frame[offset], frame[offset + 1]])))
-        .iter()
-        .sum();
-    Ok(Traffic {
-        template: words(&frame),
-        fixed: words(&fixed),
-        length: length as u64,
-        shape: shape as u64,
-        flows,
-        dwell: 1,
-        vips: u64::from(vips),
-        client: u64::from(CLIENTS),
-        vip: u64::from(vip),
-        port_be: u64::from(PORT.to_be()),
-        sum,
-        lane: 0,
-        left: match case.met {
-            Met::NoMember => RESET_LENGTH,
-            Met::Nothing | Met::Slots(_) | Met::Noted(_) => (length + outer_length(case)) as u64,
-        },
-    })
+    BENCHMARK.traffic(case, flows, vips)
 }
 
 /// Length in bytes of the headers that a packet gets on its way.
-const fn outer_length(case: &Case) -> usize {
+pub const fn outer_length(case: &Case) -> usize {
     let ip = match case.family {
         Family::V4 => 20,
         Family::V6 => 40,
@@ -133,12 +226,24 @@ fn words(bytes: &[u8]) -> [u64; TEMPLATE_WORDS] {
     words
 }
 
-const fn shape(case: &Case) -> Shape {
+/// The shape of a case's frames.
+pub const fn shape(case: &Case) -> Shape {
     match (case.family, case.packet) {
         (Family::V4, Packet::Error) => Shape::ErrorV4,
         (Family::V6, Packet::Error) => Shape::ErrorV6,
         (Family::V4, _) => Shape::V4,
         (Family::V6, _) => Shape::V6,
+    }
+}
+
+/// Offsets of the client's address (of IPv6 its last four bytes) and port.
+pub const fn client(shape: Shape) -> (usize, usize) {
+    match shape {
+        Shape::V4 => (26, 34),
+        Shape::V6 => (34, 54),
+        // In the quote it is the destination.
+        Shape::ErrorV4 => (58, 64),
+        Shape::ErrorV6 => (98, 104),
     }
 }
 
@@ -156,24 +261,6 @@ const fn varying(shape: Shape) -> &'static [(usize, usize)] {
     }
 }
 
-fn frame(case: &Case, vip: u32) -> Result<Vec<u8>> {
-    let (client, router) = (CLIENTS, ROUTER_ADDRESS);
-    Ok(match case.packet {
-        Packet::Data => packet(case.family, client, vip, Payload::Data)?,
-        Packet::Syn => packet(case.family, client, vip, Payload::Syn)?,
-        Packet::Datagram => packet(case.family, client, vip, Payload::Datagram)?,
-        Packet::Error => {
-            let sent = packet(case.family, vip, client, Payload::Sent)?;
-            // The IP header and 8 bytes more, which is the least that a router quotes.
-            let quoted = match case.family {
-                Family::V4 => &sent[14..14 + 28],
-                Family::V6 => &sent[14..14 + 48],
-            };
-            packet(case.family, router, vip, Payload::Error(quoted))?
-        }
-    })
-}
-
 #[derive(Clone, Copy)]
 enum Payload<'a> {
     Data,
@@ -181,47 +268,6 @@ enum Payload<'a> {
     Datagram,
     Sent,
     Error(&'a [u8]),
-}
-
-fn packet(family: Family, source: u32, destination: u32, payload: Payload<'_>) -> Result<Vec<u8>> {
-    const SEQUENCE: u32 = 0xffff_fff0;
-    const WINDOW: u16 = 64_240;
-    let ethernet = PacketBuilder::ethernet2(ROUTER, OWN);
-    let ip = match family {
-        Family::V4 => ethernet.ipv4(source.to_be_bytes(), destination.to_be_bytes(), HOPS),
-        Family::V6 => ethernet.ipv6(v6(source).octets(), v6(destination).octets(), HOPS),
-    };
-    let mut frame = Vec::new();
-    match payload {
-        Payload::Data => ip
-            .tcp(CLIENT_PORT, PORT, SEQUENCE, WINDOW)
-            .ack(1)
-            .psh()
-            .write(&mut frame, b"data")?,
-        Payload::Syn => ip
-            .tcp(CLIENT_PORT, PORT, SEQUENCE, WINDOW)
-            .syn()
-            .options_raw(&[2, 4, 5, 0xb4])?
-            .write(&mut frame, &[])?,
-        Payload::Datagram => ip.udp(CLIENT_PORT, PORT).write(&mut frame, b"sixteen bytes ..")?,
-        Payload::Sent => ip
-            .tcp(PORT, CLIENT_PORT, SEQUENCE, WINDOW)
-            .ack(1)
-            .write(&mut frame, &[])?,
-        Payload::Error(quoted) => match family {
-            Family::V4 => ip
-                .icmpv4(Icmpv4Type::TimeExceeded(
-                    icmpv4::TimeExceededCode::TtlExceededInTransit,
-                ))
-                .write(&mut frame, quoted)?,
-            Family::V6 => ip
-                .icmpv6(Icmpv6Type::TimeExceeded(
-                    icmpv6::TimeExceededCode::HopLimitExceeded,
-                ))
-                .write(&mut frame, quoted)?,
-        },
-    }
-    Ok(frame)
 }
 
 #[cfg(test)]
