@@ -3,6 +3,8 @@
 //! frame's length and nothing else: they give the wrapper's own cost. `floor` is the least that a balancer
 //! of this design could do.
 //!
+//! For `cargo xtask pktgen` there are `generator`, `segment` and `receiver`: frames that really travel.
+//!
 //! They have maps of their own, and know the balancer only as what is called. As it does, they take frames in
 //! several buffers: the kernel lets programs call each other only if they agree on that.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
@@ -13,6 +15,7 @@
 )]
 
 mod floor;
+mod live;
 mod wrapper;
 
 use aya_ebpf::bindings::xdp_action;
@@ -50,6 +53,24 @@ pub fn resizing(context: XdpContext) -> u32 {
 #[xdp(frags)]
 pub fn floor(context: XdpContext) -> u32 {
     floor::forward(&context).unwrap_or(xdp_action::XDP_ABORTED)
+}
+
+/// Makes the next packet and sends it to the balancer.
+#[xdp]
+pub fn generator(context: XdpContext) -> u32 {
+    live::generate(&context).unwrap_or(xdp_action::XDP_ABORTED)
+}
+
+/// The segment's switch, on the port of the balancer.
+#[xdp]
+pub fn segment(context: XdpContext) -> u32 {
+    live::switch(&context).unwrap_or(xdp_action::XDP_ABORTED)
+}
+
+/// A backend's end.
+#[xdp]
+pub fn receiver(context: XdpContext) -> u32 {
+    live::receive(&context).unwrap_or(xdp_action::XDP_ABORTED)
 }
 
 #[cfg(not(target_arch = "bpf"))]

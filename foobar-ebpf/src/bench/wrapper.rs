@@ -13,7 +13,7 @@ use foobar_common::bench::{BLOCK, Flow, LANES, Progress, STAMPS, Shape, TEMPLATE
 use foobar_ebpf::packet::{Frame, View, checksum, ethernet, ipv4};
 
 #[btf_map]
-static TRAFFIC: Array<Traffic, 1> = Array::new();
+pub static TRAFFIC: Array<Traffic, 1> = Array::new();
 
 /// Not per CPU: one run at a time, and its thread may be moved between two of them.
 #[btf_map]
@@ -45,7 +45,7 @@ pub fn next(context: &XdpContext) -> Option<()> {
 
 /// The number of the flow whose turn it is.
 #[inline(always)]
-fn turn(traffic: &Traffic) -> Option<u64> {
+pub fn turn(traffic: &Traffic) -> Option<u64> {
     let progress = PROGRESS.get_ptr_mut(traffic.lane as u32)?;
     // SAFETY: a pointer into an array map, which no other program uses during a run.
     let progress = unsafe { &mut *progress };
@@ -55,16 +55,7 @@ fn turn(traffic: &Traffic) -> Option<u64> {
         // SAFETY: a pointer into an array map; the helper has no preconditions.
         unsafe { *time = bpf_ktime_get_ns() };
     }
-    progress.packets = packets + 1;
-    progress.dwelt += 1;
-    if progress.dwelt >= traffic.dwell {
-        progress.dwelt = 0;
-        progress.flow += 1;
-        if progress.flow >= traffic.flows {
-            progress.flow = 0;
-        }
-    }
-    Some(progress.flow)
+    Some(progress.turn(traffic.flows, traffic.dwell))
 }
 
 /// Takes away what an encapsulation put before the frame, or gives back what an answer cut off behind it.
@@ -97,8 +88,9 @@ pub fn leave(context: &XdpContext) -> Option<u32> {
     (failed == 0).then_some(xdp_action::XDP_TX)
 }
 
+/// Restores what is the same in every packet.
 #[inline(always)]
-fn restore(frame: &Frame, traffic: &Traffic) -> Option<()> {
+pub fn restore(frame: &Frame, traffic: &Traffic) -> Option<()> {
     let short = frame.at::<[u8; SHORT]>(0)?;
     macro_rules! words {
         ($view:ident: $($word:literal)+) => {
@@ -127,8 +119,9 @@ const IP: usize = ethernet::LENGTH;
 const V6: usize = 40;
 const ICMP: usize = 8;
 
+/// Writes what tells the flow.
 #[inline(always)]
-fn write(frame: &Frame, traffic: &Traffic, flow: Flow) -> Option<()> {
+pub fn write(frame: &Frame, traffic: &Traffic, flow: Flow) -> Option<()> {
     let client = (traffic.client as u32).wrapping_add(flow.client).to_be();
     let vip = (traffic.vip as u32).wrapping_add(flow.vip).to_be();
     let port_be = u32::from(flow.port.to_be());
