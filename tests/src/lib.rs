@@ -17,6 +17,7 @@ pub mod netns;
 pub mod packets;
 pub mod pattern;
 pub mod pins;
+pub mod pktgen;
 pub mod process;
 pub mod steady;
 pub mod streams;

@@ -12,9 +12,14 @@ use crate::{exec, workspace};
 
 /// Builds and measures; the exit code is the measurement's.
 pub(crate) fn run(options: &[OsString]) -> Result<ExitCode> {
+    run_measurement("foobar-bench", options)
+}
+
+/// Builds the programs as they are shipped and a program of the tests' package, and runs that.
+pub(crate) fn run_measurement(name: &str, options: &[OsString]) -> Result<ExitCode> {
     ebpf::build(Variant::Release)?;
-    exec::run(cargo().args(["build", "--package", "foobar-tests", "--bin", "foobar-bench"]))?;
-    let program = workspace::target_dir().join("debug/foobar-bench");
+    exec::run(cargo().args(["build", "--package", "foobar-tests", "--bin", name]))?;
+    let program = workspace::target_dir().join("debug").join(name);
     let status = Command::new(&program)
         .args(options)
         .env("FOOBAR_BPF_DIR", workspace::bpf_dir())

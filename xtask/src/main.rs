@@ -7,6 +7,7 @@ mod ebpf;
 mod exec;
 mod fuzz;
 mod lab;
+mod pktgen;
 mod setup;
 mod test;
 mod workspace;
@@ -93,6 +94,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
+    /// Send live frames through the balancer's program on a veth pair and account for each; needs root
+    #[command(disable_help_flag = true)]
+    Pktgen {
+        /// --help says which ones there are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
     /// Compare the balancer's program with its reference model, packet by packet; needs root
     Fuzz(fuzz::FuzzArgs),
     /// Relay one address into the lab (what `up --publish` starts)
@@ -154,6 +162,7 @@ impl Command {
             Self::Exec { lab, host, command } => lab::enter(&lab.name, host, &command)?,
             Self::Test { only } => test::run(&only)?,
             Self::Bench { options } => return bench::run(&options),
+            Self::Pktgen { options } => return pktgen::run(&options),
             Self::Fuzz(args) => fuzz::run(&args)?,
             Self::Relay(args) => lab::publish::relay(&args)?,
         }

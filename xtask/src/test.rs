@@ -93,6 +93,8 @@ impl Step {
                         "--test",
                         "streams",
                         "--test",
+                        "pktgen",
+                        "--test",
                         "lab",
                     ])
                     .args(["--", "--test-threads", "1", "--nocapture"]),
