@@ -18,8 +18,8 @@ use crate::bench::traffic::DOCUMENTATION;
 
 /// Packets between two looks at the progress.
 const CHUNK: u64 = 1 << 18;
-/// How long packets may be on their way after the generator has made the last one.
-const ARRIVED: Duration = Duration::from_secs(2);
+/// After how long without any packet on its way those that are missing are taken for lost.
+const STILL: Duration = Duration::from_secs(2);
 /// How often every flow may be sent until all of them are noted: what is lost on the way leaves no note.
 const PASSES: u32 = 8;
 
@@ -176,15 +176,18 @@ impl Way {
 
     /// What was counted when all packets have arrived, or should have.
     fn arrived(&self) -> Result<Counts> {
-        let begin = Instant::now();
+        let (mut before, mut since) = (Counts::default(), Instant::now());
         loop {
             let mut counts = self.counts()?;
             // Nothing is missing but the flows, which are many and so are read when they are complete.
             let arrived = counts.received();
             counts.flows.packets = arrived;
-            if counts.unaccounted() == 0 || begin.elapsed() > ARRIVED {
+            if counts.unaccounted() == 0 || since.elapsed() > STILL {
                 counts.flows = self.frames.flows()?;
                 return Ok(counts);
+            }
+            if counts != before {
+                (before, since) = (counts, Instant::now());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
