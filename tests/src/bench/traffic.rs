@@ -91,13 +91,13 @@ impl Plan {
             Met::Nothing => self.others,
             Met::NoMember | Met::Slots(_) | Met::Noted(_) => self.vips,
         };
-        let mut frame = self.frame(case, vip)?;
+        let least = self.frame(case, vip, 0)?.len();
         let length = [64, 80, TEMPLATE_WORDS * 8]
             .into_iter()
-            .find(|&length| length >= frame.len())
+            .find(|&length| length >= least)
             .context("the frame is longer than a template")?;
-        // Padding, as Ethernet has it behind short packets.
-        frame.resize(length, 0);
+        // No padding: that of more than Ethernet's least length is not on the common way.
+        let mut frame = self.frame(case, vip, length - least)?;
         let shape = shape(case);
         let mut fixed = [0u8; TEMPLATE_WORDS * 8];
         fixed[..length].fill(0xff);
@@ -129,18 +129,21 @@ impl Plan {
         })
     }
 
-    fn frame(&self, case: &Case, vip: u32) -> Result<Vec<u8>> {
+    /// A frame with so many bytes of payload more than it needs.
+    fn frame(&self, case: &Case, vip: u32, more: usize) -> Result<Vec<u8>> {
         let client = self.clients;
         Ok(match case.packet {
-            Packet::Data => self.packet(case.family, client, vip, Payload::Data)?,
-            Packet::Syn => self.packet(case.family, client, vip, Payload::Syn)?,
-            Packet::Datagram => self.packet(case.family, client, vip, Payload::Datagram)?,
+            Packet::Data => self.packet(case.family, client, vip, Payload::Data(&FILL[..4 + more]))?,
+            Packet::Syn => self.packet(case.family, client, vip, Payload::Syn(&FILL[..more]))?,
+            Packet::Datagram => {
+                self.packet(case.family, client, vip, Payload::Datagram(&FILL[..16 + more]))?
+            }
             Packet::Error => {
-                let sent = self.packet(case.family, vip, client, Payload::Sent)?;
+                let sent = self.packet(case.family, vip, client, Payload::Sent(&FILL))?;
                 // The IP header and 8 bytes more, which is the least that a router quotes.
                 let quoted = match case.family {
-                    Family::V4 => &sent[14..14 + 28],
-                    Family::V6 => &sent[14..14 + 48],
+                    Family::V4 => &sent[14..14 + 28 + more],
+                    Family::V6 => &sent[14..14 + 48 + more],
                 };
                 self.packet(case.family, self.router, vip, Payload::Error(quoted))?
             }
@@ -157,21 +160,21 @@ impl Plan {
         };
         let mut frame = Vec::new();
         match payload {
-            Payload::Data => ip
+            Payload::Data(data) => ip
                 .tcp(CLIENT_PORT, PORT, SEQUENCE, WINDOW)
                 .ack(1)
                 .psh()
-                .write(&mut frame, b"data")?,
-            Payload::Syn => ip
+                .write(&mut frame, data)?,
+            Payload::Syn(data) => ip
                 .tcp(CLIENT_PORT, PORT, SEQUENCE, WINDOW)
                 .syn()
                 .options_raw(&[2, 4, 5, 0xb4])?
-                .write(&mut frame, &[])?,
-            Payload::Datagram => ip.udp(CLIENT_PORT, PORT).write(&mut frame, b"sixteen bytes ..")?,
-            Payload::Sent => ip
+                .write(&mut frame, data)?,
+            Payload::Datagram(data) => ip.udp(CLIENT_PORT, PORT).write(&mut frame, data)?,
+            Payload::Sent(data) => ip
                 .tcp(PORT, CLIENT_PORT, SEQUENCE, WINDOW)
                 .ack(1)
-                .write(&mut frame, &[])?,
+                .write(&mut frame, data)?,
             Payload::Error(quoted) => match family {
                 Family::V4 => ip
                     .icmpv4(Icmpv4Type::TimeExceeded(
@@ -261,12 +264,15 @@ const fn varying(shape: Shape) -> &'static [(usize, usize)] {
     }
 }
 
+/// What payloads are filled with.
+const FILL: [u8; 64] = [0x2e; 64];
+
 #[derive(Clone, Copy)]
 enum Payload<'a> {
-    Data,
-    Syn,
-    Datagram,
-    Sent,
+    Data(&'a [u8]),
+    Syn(&'a [u8]),
+    Datagram(&'a [u8]),
+    Sent(&'a [u8]),
     Error(&'a [u8]),
 }
 
@@ -288,6 +294,19 @@ mod tests {
                 "{}",
                 case.name
             );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_frame_ends_with_its_packet() -> Result<()> {
+        for case in CASES {
+            let bytes = bytes(&traffic(case, 1, 1)?);
+            let packet = match case.family {
+                Family::V4 => u16::from_be_bytes([bytes[16], bytes[17]]),
+                Family::V6 => 40 + u16::from_be_bytes([bytes[18], bytes[19]]),
+            };
+            assert_eq!(bytes.len(), 14 + usize::from(packet), "{}", case.name);
         }
         Ok(())
     }
