@@ -24,11 +24,8 @@ impl Address {
     /// The address as two words, each loaded as it stands in memory: what hashes and comparisons work on.
     #[inline(always)]
     pub const fn words(&self) -> [u64; 2] {
-        let b = &self.bytes;
-        [
-            u64::from_ne_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]),
-            u64::from_ne_bytes([b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]]),
-        ]
+        // SAFETY: both are 16 plain bytes. Of single bytes the BPF back end would load each.
+        unsafe { core::mem::transmute::<Self, [u64; 2]>(*self) }
     }
 }
 

@@ -12,6 +12,9 @@ pub const BLOCK: u64 = 1024;
 /// Readings of the clock that there is room for, a power of two.
 pub const STAMPS: u32 = 4096;
 
+/// Words of what the balancer writes down about a packet that is not on its common way.
+pub const JOB_WORDS: usize = 15;
+
 /// Flows that can be told apart.
 pub const MAX_FLOWS: u64 = 1 << 24;
 

@@ -11,8 +11,8 @@ use crate::note::{FlowKey, Note, PENDING_WAYS, PendingSet};
 use crate::quic::{ServerId, ServerIdKey};
 use crate::settings::Settings;
 use crate::slot::{ColdSlot, HotSlots, Slot};
-use crate::target::{Target, TargetCounters};
-use crate::vip::{Lease, PORT_RANGE_ENTRIES, PortRange, VIP_TABLE_ENTRIES, Vip, VipKey};
+use crate::target::{HotTargets, Target, TargetCounters};
+use crate::vip::{Lease, PORT_RANGE_ENTRIES, PortRange, VIP_TABLE_ENTRIES, Vip, VipKey, VipTable};
 
 /// Raised by hand where the meaning of a field changes and its place doesn't.
 pub const VERSION: u64 = 2;
@@ -46,6 +46,7 @@ pub const HASH: u64 = fold(&[
     offset_of!(Vip, server_id_length),
     size_of::<PortRange>(),
     PORT_RANGE_ENTRIES as usize,
+    size_of::<VipTable>(),
     VIP_TABLE_ENTRIES as usize,
     size_of::<Lease>(),
     size_of::<Slot>(),
@@ -61,6 +62,7 @@ pub const HASH: u64 = fold(&[
     offset_of!(Target, incarnation),
     offset_of!(Target, deadline_ns),
     offset_of!(Target, mtu),
+    size_of::<HotTargets>(),
     size_of::<TargetCounters>(),
     size_of::<FlowKey>(),
     size_of::<Note>(),

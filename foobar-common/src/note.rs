@@ -22,6 +22,21 @@ pub struct FlowKey {
     pub vip: u32,
 }
 
+impl FlowKey {
+    /// The key of a flow, by its source address, the four bytes of its ports as they stand in the packet (source port
+    /// first), and the VIP's id.
+    ///
+    /// It is made of whole words: what is written in parts and at once read whole, as the look-up does, waits until it
+    /// has reached the cache.
+    #[inline(always)]
+    pub const fn new(source: Address, ports_be: u32, vip: u32) -> Self {
+        let [first, second] = source.words();
+        let tail = (ports_be as u64 | (vip as u64) << 32).to_le();
+        // SAFETY: both are 24 plain bytes.
+        unsafe { core::mem::transmute::<[u64; 3], Self>([first, second, tail]) }
+    }
+}
+
 /// The note was written by a SYN over an older one and not confirmed yet: followed always.
 pub const NOTE_PENDING: u16 = 1 << 0;
 /// A FIN or RST from the client was seen: a SYN may take the tuple to another member.

@@ -1,6 +1,8 @@
 //! The target: a backend as member of one VIP, and its counters.
 
 use crate::address::Address;
+use crate::settings::mac_word;
+use crate::slot::MAX_MEMBER;
 
 /// The target exists.
 pub const TARGET_USED: u16 = 1 << 0;
@@ -54,6 +56,36 @@ pub struct Target {
     pub mtu: u16,
     /// Unused.
     pub reserved: [u16; 3],
+}
+
+/// Targets that there can be, index 0 included: a slot's hot entry leaves 15 bits.
+pub const TARGET_ENTRIES: usize = MAX_MEMBER as usize + 1;
+
+/// What nearly every packet has to know of the targets: a word each, by [`Target::hot`], in one element of their map
+/// as the VIP table is ([`crate::vip::VipTable`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HotTargets {
+    /// By member.
+    pub words: [u64; TARGET_ENTRIES],
+}
+
+/// The bit of a hot target's word that says that frames for it leave by the interface they came in by, with that
+/// interface's own address as their source, and in no tunnel. Without it the target has to be looked at.
+pub const HOT_PLAIN: u64 = 1 << 48;
+
+impl Target {
+    /// The word of [`HotTargets`]: the destination as [`crate::settings::mac_word`] packs it and [`HOT_PLAIN`], where
+    /// that holds; else 0. `own_mac` is the interface's own address, packed likewise.
+    pub const fn hot(&self, own_mac: u64) -> u64 {
+        let used = TARGET_USED | TARGET_RESOLVED;
+        let plain = self.flags & (used | TARGET_IPIP | TARGET_GUE) == used && self.ifindex == 0;
+        if plain && mac_word(self.source_mac) == own_mac {
+            mac_word(self.destination_mac) | HOT_PLAIN
+        } else {
+            0
+        }
+    }
 }
 
 /// What a target has been sent, per CPU.

@@ -139,6 +139,15 @@ pub struct Vip {
     pub reserved: [u16; 3],
 }
 
+/// The VIP table: two halves. It is one element of its map, so that the place of an entry, which is known only when
+/// a packet's address has been hashed, is an offset in it and not a key that has to go through memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VipTable {
+    /// The entries, those of the second half behind those of the first.
+    pub entries: [Vip; 2 * VIP_TABLE_ENTRIES as usize],
+}
+
 /// Port ranges that an address can have.
 pub const MAX_RANGES: usize = 16;
 

@@ -11,6 +11,7 @@ use foobar_common::counters::Counter;
 use foobar_ebpf::maps::SETTINGS;
 use foobar_ebpf::outcome::drop;
 use foobar_ebpf::path;
+use foobar_ebpf::steer::features;
 
 /// Steers packets for VIPs; everything else is the kernel's. Frames may be in several buffers: all headers
 /// are read from the first one.
@@ -21,7 +22,12 @@ pub fn balancer(context: XdpContext) -> u32 {
     };
     // SAFETY: the kernel gives the frame to this program alone, and no view of it is kept.
     unsafe {
-        let step = match path::common(context.ctx, settings) {
+        let common = if features::any() {
+            path::common::<true>(context.ctx, settings)
+        } else {
+            path::common::<false>(context.ctx, settings)
+        };
+        let step = match common {
             Some(step) => step,
             None => path::rare::begin(context.ctx, settings),
         };

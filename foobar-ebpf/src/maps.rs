@@ -13,8 +13,8 @@ use foobar_common::{
     quic::{ServerId, ServerIdKey},
     settings::Settings,
     slot::{ColdSlot, HotSlots},
-    target::{Target, TargetCounters},
-    vip::{Lease, MAX_LEASES, PORT_RANGE_ENTRIES, PortRange, VIP_TABLE_ENTRIES, Vip},
+    target::{HotTargets, Target, TargetCounters},
+    vip::{Lease, MAX_LEASES, PORT_RANGE_ENTRIES, PortRange, VipTable},
 };
 
 use crate::path::rare::Job;
@@ -27,7 +27,7 @@ pub static SETTINGS: Array<Settings, 1, MMAPABLE> = Array::new();
 
 /// Two halves of the VIP table.
 #[btf_map]
-pub static VIPS: Array<Vip, { 2 * VIP_TABLE_ENTRIES as usize }, MMAPABLE> = Array::new();
+pub static VIPS: Array<VipTable, 1, MMAPABLE> = Array::new();
 
 /// Two halves of the port ranges.
 #[btf_map]
@@ -44,6 +44,10 @@ pub static HOT_SLOTS: Array<HotSlots, 16384, MMAPABLE> = Array::new();
 /// The slots' cold entries.
 #[btf_map]
 pub static COLD_SLOTS: Array<ColdSlot, 65536, MMAPABLE> = Array::new();
+
+/// What the common way has to know of the targets.
+#[btf_map]
+pub static HOT_TARGETS: Array<HotTargets, 1, MMAPABLE> = Array::new();
 
 /// The targets; index 0 stays unused.
 #[btf_map]

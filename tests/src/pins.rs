@@ -14,7 +14,7 @@ use foobar_common::flow::{flow_hash, vip_positions};
 use foobar_common::settings::Settings;
 use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots, Phase, Slot};
 use foobar_common::target::Target;
-use foobar_common::vip::{VIP_TABLE_ENTRIES, Vip, VipKey};
+use foobar_common::vip::{VIP_TABLE_ENTRIES, Vip, VipKey, VipTable};
 
 use crate::world::{Backend, backend_of};
 
@@ -24,7 +24,7 @@ const COUNTER_BYTES: usize = size_of::<Counters>();
 /// The pinned maps of one balancer.
 pub struct Pins {
     settings: Array<MapData, [u8; size_of::<Settings>()]>,
-    vips: Array<MapData, [u8; size_of::<Vip>()]>,
+    vips: Array<MapData, [u8; size_of::<VipTable>()]>,
     hot: Array<MapData, [u8; size_of::<HotSlots>()]>,
     cold: Array<MapData, [u8; size_of::<ColdSlot>()]>,
     targets: Array<MapData, [u8; size_of::<Target>()]>,
@@ -83,10 +83,11 @@ impl Pins {
         let seed = long(offset_of!(Settings, vip_seed) + 8 * half as usize);
         let address = Address::from(*service.ip());
         let key = VipKey::service(address, service.port().to_be(), TCP);
+        let vips = self.vips.get(&0, 0)?;
         for position in vip_positions(seed, address.words(), key.tail(), VIP_TABLE_ENTRIES - 1) {
-            let vip = self.vips.get(&(half * VIP_TABLE_ENTRIES + position), 0)?;
-            let word = |at| u32::from_ne_bytes(part(&vip, at));
-            let bytes: [u8; 16] = part(&vip, offset_of!(VipKey, address));
+            let entry = (half * VIP_TABLE_ENTRIES + position) as usize * size_of::<Vip>();
+            let word = |at| u32::from_ne_bytes(part(&vips, entry + at));
+            let bytes: [u8; 16] = part(&vips, entry + offset_of!(VipKey, address));
             if bytes == address.bytes && word(offset_of!(VipKey, port_be)) == key.tail() {
                 return Ok(SlotRange {
                     base: word(offset_of!(Vip, slot_base)),

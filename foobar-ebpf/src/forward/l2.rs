@@ -3,11 +3,12 @@
 
 use aya_ebpf::bindings::xdp_action::XDP_DROP;
 use foobar_common::counters::Counter;
+use foobar_common::settings::{MAC_MASK, Settings};
 use foobar_common::slot::Member;
 use foobar_common::steering::Segment;
-use foobar_common::target::{TARGET_RESOLVED, Target};
+use foobar_common::target::{HOT_PLAIN, TARGET_ENTRIES, TARGET_RESOLVED, Target};
 
-use crate::maps::{TARGET_COUNTERS, TARGETS, TX_PORTS};
+use crate::maps::{HOT_TARGETS, TARGET_COUNTERS, TARGETS, TX_PORTS};
 use crate::outcome::{Action, Refusal};
 use crate::packet::ethernet;
 use crate::steer::opens;
@@ -69,6 +70,25 @@ impl Entry {
         let (head, tail) = unsafe { (self.0.cast::<u64>().read_volatile(), *self.0.cast::<u32>().add(2)) };
         ethernet.set_addresses(head, tail);
     }
+}
+
+/// Rewrites a plain frame for a member whose target needs nothing else, and says whether it did.
+#[inline(always)]
+pub fn rewrite(ethernet: ethernet::Header, settings: &Settings, member: Member) -> bool {
+    let Some(targets) = HOT_TARGETS.get_ptr(0) else {
+        return false;
+    };
+    let place = targets
+        .cast::<u64>()
+        .wrapping_add(member as usize & (TARGET_ENTRIES - 1));
+    // SAFETY: a pointer into an array map, inside of the element by the mask; the daemon writes each word as one.
+    let word = unsafe { place.read_volatile() };
+    if word & HOT_PLAIN == 0 {
+        return false;
+    }
+    let own = settings.own_mac;
+    ethernet.set_addresses(word & MAC_MASK | own << 48, (own >> 16) as u32);
+    true
 }
 
 /// Counts a frame of `bytes` bytes that was sent to a member; `opened` where it opens a connection.

@@ -30,8 +30,8 @@ const UDP_GUE: usize = 8 + gue::LENGTH;
 pub struct Load {
     /// The flow's hash: outer headers vary by it.
     pub hash: u64,
-    /// `current` is where the packet goes, `previous` and `older` are further candidates.
-    pub slot: Slot,
+    /// A slot's word: `current` is where the packet goes, `previous` and `older` are further candidates.
+    pub slot: u64,
     /// The offset of the packet's IP header in the frame: 14, or more behind VLAN tags.
     pub offset: usize,
     /// What the packet says about its flow.
@@ -71,7 +71,7 @@ pub unsafe fn forward(context: *mut xdp_md, settings: &Settings, load: Load) -> 
     // SAFETY: the caller's; each reads the frame's place anew. One after the other, and not one from within
     // the other, because the stack has to do for both.
     unsafe {
-        let sent = send(context, settings, load.hash, load.slot.to_word(), how);
+        let sent = send(context, settings, load.hash, load.slot, how);
         if sent < TOO_BIG {
             sent
         } else {

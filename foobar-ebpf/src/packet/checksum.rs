@@ -17,10 +17,18 @@ pub const fn add(sum: u64, word: u32) -> u64 {
     sum + word as u64
 }
 
-/// Whether the sum of everything that a checksum covers, the checksum included, is right.
+/// Whether the sum of everything that a checksum covers, the checksum included, is right: its words make 0xffff, which
+/// is 0 in one's complement. So the sum is a multiple of 65535, though not 0.
+///
+/// Of all words, exactly the multiples of an odd number, times its inverse modulo 2^64, are at most the largest
+/// quotient. A multiplication and a comparison take the place of folding.
 #[inline(always)]
 pub const fn is_right(sum: u64) -> bool {
-    fold(sum) == 0xffff
+    const ONES: u64 = 0xffff;
+    // (2^16 - 1) (2^48 + 2^32 + 2^16 + 1) = 2^64 - 1.
+    const INVERSE: u64 = (1 << 48 | 1 << 32 | 1 << 16 | 1u64).wrapping_neg();
+    const _: () = assert!(ONES.wrapping_mul(INVERSE) == 1);
+    sum != 0 && sum.wrapping_mul(INVERSE) <= u64::MAX / ONES
 }
 
 /// The sum of a 64-bit word's four parts.
@@ -41,6 +49,23 @@ mod tests {
 
     fn whole(words: &[u16]) -> u16 {
         !fold(words.iter().map(|&word| u64::from(word)).sum())
+    }
+
+    #[test]
+    fn a_sum_is_right_if_it_folds_to_ones() {
+        let near = (0..=64).flat_map(|shift| {
+            let word = 1u64.checked_shl(shift).unwrap_or(0);
+            [word.wrapping_sub(1), word, word.wrapping_add(1)]
+        });
+        let multiples = (1..100_000).map(|times: u64| times.wrapping_mul(0xffff));
+        // Of ten words of 32 bits a sum has no more than 36 bits.
+        for sum in near
+            .chain(multiples)
+            .chain(0..200_000)
+            .map(|sum| sum & 0xf_ffff_ffff)
+        {
+            assert_eq!(is_right(sum), fold(sum) == 0xffff, "{sum:x}");
+        }
     }
 
     #[test]

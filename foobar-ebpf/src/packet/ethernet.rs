@@ -6,8 +6,9 @@ use super::{Frame, View};
 
 /// The header's length in bytes.
 pub const LENGTH: usize = 14;
-/// Length in bytes that a shorter frame is padded to (IEEE 802.3 section 4.2.3.3), without its check sequence.
-pub const MINIMUM: usize = 60;
+/// The longest that a frame is because a shorter one was padded: 60 bytes (IEEE 802.3 section 4.2.3.3), and 4 of
+/// a VLAN tag or of a check sequence that was not taken into account.
+pub const PADDED: usize = 64;
 
 /// The EtherType of IPv4, as it stands in the packet.
 pub const IPV4: u16 = 0x0800u16.to_be();
@@ -46,7 +47,8 @@ impl Header {
     /// The source MAC, as [`foobar_common::settings::mac_word`] packs it.
     #[inline(always)]
     pub fn source(&self) -> u64 {
-        self.0.get::<u64, 6>() & MAC_MASK
+        // The two words that the rewrite writes, and no third one across them.
+        self.0.get::<u64, 0>() >> 48 | u64::from(self.0.get::<u32, 8>()) << 16
     }
 
     /// The EtherType, as it stands in the packet.

@@ -55,7 +55,8 @@ impl Header {
     /// The sum of the first 20 bytes.
     #[inline(always)]
     pub fn sum(&self) -> u64 {
-        let mut sum = checksum::add(0, self.0.get::<u32, 0>());
+        // Two halves of what the header begins with, as they are read for version and length.
+        let mut sum = u64::from(self.0.get::<u16, 0>()) + u64::from(self.0.get::<u16, 2>());
         sum = checksum::add(sum, self.0.get::<u32, 4>());
         sum = checksum::add(sum, self.0.get::<u32, 8>());
         sum = checksum::add(sum, self.0.get::<u32, 12>());

@@ -21,7 +21,7 @@ use crate::outcome::{Refusal, conclude, drop};
 use crate::packet::datagram::{Packet, Version};
 use crate::packet::transport::{self, Transport};
 use crate::packet::{Frame, Payload, Piece, checksum, ethernet, ipv4, ipv6};
-use crate::steer::{self, admission, features, vips};
+use crate::steer::{self, admission, features, opens, vips};
 
 /// Forwards a frame if nothing about it is unusual, or passes it if it is for no VIP, and gives its verdict, or
 /// the step that follows; `None`, and the frame as it was, where something is unusual.
@@ -29,10 +29,12 @@ use crate::steer::{self, admission, features, vips};
 /// The two families share no code behind the Ethernet header: what is constant in one stays so, and no value
 /// has to be kept where the other's way would keep it.
 ///
+/// Without `FEATURED` it has no feature ([`features`]): not even the question whether it has one is left in it.
+///
 /// # Safety
 /// As [`Frame::of_context`]; frames made before are not used afterwards.
 #[inline(always)]
-pub unsafe fn common(context: *mut xdp_md, settings: &Settings) -> Option<u32> {
+pub unsafe fn common<const FEATURED: bool>(context: *mut xdp_md, settings: &Settings) -> Option<u32> {
     // SAFETY: the caller's.
     let frame = &unsafe { Frame::of_context(context) };
     let ethernet = ethernet::Header::of(frame)?;
@@ -53,7 +55,7 @@ pub unsafe fn common(context: *mut xdp_md, settings: &Settings) -> Option<u32> {
                 payload,
             );
             // SAFETY: the caller's.
-            unsafe { steered(context, frame, settings, &packet, transport) }
+            unsafe { steered::<FEATURED>(context, frame, settings, &packet, transport) }
         }
         ethernet::IPV6 => {
             let ip = ipv6::Header::at(frame, ethernet::LENGTH)?;
@@ -72,7 +74,7 @@ pub unsafe fn common(context: *mut xdp_md, settings: &Settings) -> Option<u32> {
                 payload,
             );
             // SAFETY: the caller's.
-            unsafe { steered(context, frame, settings, &packet, transport) }
+            unsafe { steered::<FEATURED>(context, frame, settings, &packet, transport) }
         }
         _ => None,
     }
@@ -89,7 +91,7 @@ fn pass() -> u32 {
 /// # Safety
 /// As [`common`].
 #[inline(always)]
-unsafe fn steered(
+unsafe fn steered<const FEATURED: bool>(
     context: *mut xdp_md,
     frame: &Frame,
     settings: &Settings,
@@ -106,22 +108,28 @@ unsafe fn steered(
     own_frame(ethernet, settings).ok()?;
     let source = packet.source.words();
     let place = steer::place(settings, vip, source, transport.ports_be)?;
-    let slot = match named(settings, frame, packet, vip) {
-        NONE => steer::plain(vip, place),
+    let slot = match named::<FEATURED>(settings, frame, packet, vip) {
+        NONE => steer::plain::<FEATURED>(vip, place),
         member => Some(Slot::settled(member)),
     };
     let Some(slot) = slot else {
         // SAFETY: this CPU's element, which no other packet uses before this one's end.
-        unsafe { &mut *rare::job()? }.lay_down(packet, transport, position);
-        return Some(rare::ON);
+        unsafe { &mut *rare::job()? }.lay_down(packet, transport, position, place);
+        return Some(rare::PLACED);
     };
-    let target = l2::target(slot.current)?;
     let segment = transport.segment;
     // At last: it may charge a limit, which is not to be done twice.
-    if let Some(reason) = admission::refusal(settings, vip, source, segment) {
+    if FEATURED && let Some(reason) = admission::refusal(settings, vip, source, segment) {
         return Some(drop(context, reason));
     }
-    if tunnel::leads_to(target) {
+    if l2::rewrite(ethernet, settings, slot.current) {
+        l2::sent(slot.current, opens(segment), frame.len() as u64);
+        return Some(xdp_action::XDP_TX);
+    }
+    let Some(target) = l2::target(slot.current) else {
+        return Some(drop(context, Counter::DropInternal));
+    };
+    if FEATURED && tunnel::leads_to(target) {
         // SAFETY: as above.
         let job = unsafe { &mut *rare::job()? };
         job.lay_down_tunnelled(packet, segment, vip.flags, place.hash, slot);
@@ -134,8 +142,9 @@ unsafe fn steered(
 
 /// The member that the connection id of a plain QUIC packet names; else [`NONE`].
 #[inline(always)]
-fn named(settings: &Settings, frame: &Frame, packet: &Packet, vip: &Vip) -> Member {
-    if !features::has(FEATURE_QUIC) || vip.flags & VIP_QUIC == 0 || packet.protocol != ipv4::UDP {
+fn named<const FEATURED: bool>(settings: &Settings, frame: &Frame, packet: &Packet, vip: &Vip) -> Member {
+    if !FEATURED || !features::has(FEATURE_QUIC) || vip.flags & VIP_QUIC == 0 || packet.protocol != ipv4::UDP
+    {
         return NONE;
     }
     steer::server_ids::member(settings, frame, packet, vip)
@@ -175,7 +184,7 @@ fn plain_v6(frame: &Frame, ip: ipv6::Header) -> Option<Payload> {
 /// one. Behind more padding it may go on in another buffer, and its length is not [`Frame::len`].
 #[inline(always)]
 fn fits(frame: &Frame, end: usize) -> bool {
-    end <= frame.len() && (end == frame.len() || frame.len() <= ethernet::MINIMUM)
+    end <= frame.len() && (end == frame.len() || frame.len() <= ethernet::PADDED)
 }
 
 #[inline(always)]

@@ -4,10 +4,11 @@
 //! that a step reads from there are any words to the verifier, which so has one state to follow from there
 //! on, instead of one for every way in which headers can be combined; and the stack is that of one step.
 
-use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use foobar_common::address::Address;
 use foobar_common::admission::{FEATURE_QUIC, FEATURE_TUNNELS};
+use foobar_common::bench::JOB_WORDS;
 use foobar_common::counters::Counter;
 use foobar_common::flow::flow_hash;
 use foobar_common::settings::Settings;
@@ -22,7 +23,7 @@ use crate::outcome::{Action, Refusal, conclude, drop};
 use crate::packet::datagram::{Packet, Version};
 use crate::packet::transport::{self, Transport};
 use crate::packet::{Frame, Payload, Piece, arp, ethernet, icmp, ipv4, ipv6, quote};
-use crate::steer::{self, Owner, admission, features, vips};
+use crate::steer::{self, Owner, Place, admission, features, opens, vips};
 
 /// What is known about the packet on its way.
 #[derive(Clone, Copy, Debug)]
@@ -35,16 +36,25 @@ pub struct Job {
     owner: Owner,
     /// The `VIP_*` bits of its service, or of its address where it has none.
     flags: u32,
+    /// What the step before returned.
+    step: u32,
+    /// Where the flow's slot is, if the step before was [`PLACED`].
+    place: Place,
     /// The flow's hash.
     hash: u64,
-    /// Where it goes: the owner is `current`.
-    slot: Slot,
+    /// Where it goes, as a slot's word: the owner is `current`. Not a [`Slot`], for what is written in parts and soon
+    /// read whole waits until it has reached the cache.
+    slot: u64,
     /// The place of its address's entry, later of its service's, in the VIP array.
     vip: u32,
 }
 
+const _: () = assert!(size_of::<Job>() == JOB_WORDS * 8);
+
 /// What a step returns where another one follows; else the packet's verdict.
 pub const ON: u32 = 16;
+/// As [`ON`], of a plain packet whose slot is known: all of its frame is in the first buffer.
+pub const PLACED: u32 = 19;
 /// As [`ON`], but the owner is already known.
 const DECIDED: u32 = 17;
 /// The way to the owner is a tunnel.
@@ -72,8 +82,9 @@ pub unsafe fn go_on(context: *mut xdp_md, settings: &Settings, mut step: u32) ->
         // SAFETY: as above.
         step = unsafe { named(context, settings, job) };
     }
-    if step == ON {
-        step = steer(settings, job);
+    if step == ON || step == PLACED {
+        // SAFETY: as above.
+        step = unsafe { steer(context, settings, job, step) };
     }
     if step == DECIDED {
         // SAFETY: as above.
@@ -117,11 +128,12 @@ impl Job {
     /// What the common way knows about a plain packet of the service at a place in the VIP array, when it finds
     /// that the slot alone does not decide.
     #[inline(always)]
-    pub fn lay_down(&mut self, packet: &Packet, transport: Transport, vip: u32) {
+    pub fn lay_down(&mut self, packet: &Packet, transport: Transport, vip: u32, place: Place) {
         self.packet = *packet;
         self.client = packet.source;
         self.transport = transport;
         self.vip = vip;
+        self.place = place;
     }
 
     /// What it knows when it finds that the way to the slot's owner is a tunnel.
@@ -138,7 +150,7 @@ impl Job {
         self.transport.segment = segment;
         self.flags = flags;
         self.hash = hash;
-        self.slot = slot;
+        self.slot = slot.to_word();
     }
 }
 
@@ -248,7 +260,7 @@ unsafe fn transport(context: *mut xdp_md, settings: &Settings, job: &mut Job) ->
         let Some((slot, flags)) = fragments::followed(packet) else {
             return drop(context, Counter::DropFragment);
         };
-        (job.owner, job.slot, job.flags) = (Owner::of(slot.current), slot, flags);
+        (job.owner, job.slot, job.flags) = (Owner::of(slot.current), slot.to_word(), flags);
         job.hash = flow_hash(
             settings.flow_seed,
             packet.source.words(),
@@ -314,25 +326,51 @@ unsafe fn named(context: *mut xdp_md, settings: &Settings, job: &mut Job) -> u32
     if member == NONE {
         return ON;
     }
-    (job.owner, job.slot, job.flags) = (Owner::of(member), Slot::settled(member), vip.flags);
+    (job.owner, job.slot, job.flags) = (Owner::of(member), Slot::settled(member).to_word(), vip.flags);
     job.hash = flow_hash(settings.flow_seed, job.client.words(), job.transport.ports_be);
     DECIDED
 }
 
-/// Admission, slots and notes: whose is it, if it is let in?
+/// Admission, slots and notes: whose is it, if it is let in? A plain packet for a plain target is sent at once.
+///
+/// # Safety
+/// As [`Frame::of_context`].
 #[inline(never)]
-fn steer(settings: &Settings, job: &mut Job) -> u32 {
-    job.owner = Owner::INTERNAL;
-    if let Some(vip) = vips::at(job.vip) {
-        job.flags = vip.flags;
-        let (source, transport) = (&job.client, job.transport);
-        if let Some(reason) = admission::refusal(settings, vip, source.words(), transport.segment) {
-            job.owner = Owner::refused(reason);
-        } else if let Some(place) = steer::place(settings, vip, source.words(), transport.ports_be) {
-            job.hash = place.hash;
-            (job.owner, job.slot) = steer::owner(settings, vip, place, source, transport);
+unsafe fn steer(context: *mut xdp_md, settings: &Settings, job: &mut Job, step: u32) -> u32 {
+    (job.owner, job.step) = (Owner::INTERNAL, step);
+    let Some(vip) = vips::at(job.vip) else {
+        return DECIDED;
+    };
+    job.flags = vip.flags;
+    let (source, transport) = (&job.client, job.transport);
+    if let Some(reason) = admission::refusal(settings, vip, source.words(), transport.segment) {
+        job.owner = Owner::refused(reason);
+        return DECIDED;
+    }
+    if step != PLACED {
+        match steer::place(settings, vip, source.words(), transport.ports_be) {
+            Some(place) => job.place = place,
+            None => return DECIDED,
         }
     }
+    // SAFETY: a place in a live job. Volatile, so that what follows is there once, whichever way led to it.
+    let place = unsafe { (&raw const job.place).read_volatile() };
+    job.hash = place.hash;
+    let (owner, slot) = steer::owner(settings, vip, place, source, transport);
+    // SAFETY: as above, and so is the step.
+    if unsafe { (&raw const job.step).read_volatile() } == PLACED
+        && let Ok(member) = owner.member()
+    {
+        // SAFETY: the caller's.
+        let frame = &unsafe { Frame::of_context(context) };
+        if let Some(ethernet) = ethernet::Header::of(frame)
+            && l2::rewrite(ethernet, settings, member)
+        {
+            l2::sent(member, opens(transport.segment), frame.len() as u64);
+            return xdp_action::XDP_TX;
+        }
+    }
+    (job.owner, job.slot) = (owner, slot.to_word());
     DECIDED
 }
 
@@ -354,7 +392,7 @@ unsafe fn finish(context: *mut xdp_md, settings: &Settings, job: &Job) -> u32 {
                 count(Counter::IcmpSteered);
             }
             if matches!(job.packet.piece(), Piece::First) {
-                fragments::note(&job.packet, job.slot, job.flags);
+                fragments::note(&job.packet, Slot::from_word(job.slot), job.flags);
             }
             let Some(target) = l2::target(member) else {
                 return drop(context, Counter::DropInternal);

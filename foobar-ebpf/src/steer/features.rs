@@ -7,6 +7,12 @@ use foobar_common::admission::{FEATURES_ALL, Features};
 #[unsafe(no_mangle)]
 static FEATURES: Features = FEATURES_ALL;
 
+/// Whether the program was loaded with any feature.
+#[inline(always)]
+pub fn any() -> bool {
+    has(FEATURES_ALL)
+}
+
 /// Whether the program was loaded with a feature, or one of several.
 ///
 /// To be asked first where a condition has other parts: what they look at is not looked at then.

@@ -67,10 +67,11 @@ pub fn place(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) ->
 }
 
 /// The slot whose `current` a packet goes to where nothing but the slot decides: one that is settled and has a
-/// member, of a VIP that doesn't note all flows; or one that is kept with its candidates.
+/// member, of a VIP that doesn't note all flows; or one that is kept with its candidates. `FEATURED` as in
+/// [`crate::path::common`].
 #[inline(always)]
-pub fn plain(vip: &Vip, place: Place) -> Option<Slot> {
-    let (all, candidates) = if features::has(FEATURE_TRACKING) {
+pub fn plain<const FEATURED: bool>(vip: &Vip, place: Place) -> Option<Slot> {
+    let (all, candidates) = if FEATURED && features::has(FEATURE_TRACKING) {
         (vip.flags & VIP_TRACK_ALL != 0, vip.flags & VIP_CANDIDATES != 0)
     } else {
         (false, false)

@@ -72,12 +72,7 @@ impl Flow {
         transport: Transport,
     ) -> Self {
         Self {
-            key: FlowKey {
-                source,
-                source_port_be: transport.source_port_be(),
-                destination_port_be: transport.destination_port_be(),
-                vip: vip.id,
-            },
+            key: FlowKey::new(source, transport.ports_be, vip.id),
             hash,
             slot,
             set: pending_set(hash, settings.pending_mask),

@@ -49,8 +49,11 @@ fn positions(settings: &Settings, key: &VipKey) -> [u32; 2] {
 /// The entry at a place in the whole VIP array.
 #[inline(always)]
 pub fn at(position: u32) -> Option<&'static Vip> {
-    let entry = VIPS.get_ptr(position)?;
-    // SAFETY: a pointer into an array map, which lives as long as the program; the daemon writes only to the
+    let entry = VIPS
+        .get_ptr(0)?
+        .cast::<Vip>()
+        .wrapping_add((position & (2 * VIP_TABLE_ENTRIES - 1)) as usize);
+    // SAFETY: a pointer into an array map, inside of the table by the mask; the map lives as long as the program; the daemon writes only to the
     // half that is not active, and waits for running programs before it does so again.
     Some(unsafe { &*entry })
 }

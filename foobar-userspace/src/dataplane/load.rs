@@ -28,7 +28,7 @@ use super::region::Region;
 /// How long a program that is running now may run at most, with a margin of a thousand.
 pub const GRACE: Duration = Duration::from_millis(5);
 
-const MAPS: [&str; 17] = [
+const MAPS: [&str; 18] = [
     "SETTINGS",
     "VIPS",
     "RANGES",
@@ -36,6 +36,7 @@ const MAPS: [&str; 17] = [
     "HOT_SLOTS",
     "COLD_SLOTS",
     "TARGETS",
+    "HOT_TARGETS",
     "TARGET_COUNTERS",
     "NOTES",
     "SERVER_IDS",
@@ -113,7 +114,7 @@ impl Default for Sizes {
 
 /// The balancer's program and its maps.
 pub struct DataPlane {
-    object: Ebpf,
+    pub(super) object: Ebpf,
     pins: Option<Pins>,
     sizes: Sizes,
     features: Features,
@@ -124,6 +125,7 @@ pub struct DataPlane {
     pub(super) hot: Region<HotSlots>,
     pub(super) cold: Region<ColdSlot>,
     pub(super) targets: Region<Target>,
+    pub(super) hot_targets: Region<u64>,
     pub(super) pending: Region<PendingSet>,
     pub(super) target_counters: PerCpuArray<MapData, Value<TargetCounters>>,
     pub(super) counters: PerCpuArray<MapData, Value<Counters>>,
@@ -176,6 +178,7 @@ impl DataPlane {
             hot: region(&mut object, "HOT_SLOTS")?,
             cold: region(&mut object, "COLD_SLOTS")?,
             targets: region(&mut object, "TARGETS")?,
+            hot_targets: region(&mut object, "HOT_TARGETS")?,
             pending: region(&mut object, "PENDING_NOTES")?,
             target_counters: take(&mut object, "TARGET_COUNTERS")?
                 .try_into()
@@ -316,6 +319,9 @@ impl DataPlane {
         self.settings
             .u32(0, offset_of!(Settings, peers))
             .store(count, Ordering::Release);
+        for member in 1..=self.highest_target() {
+            self.show(member);
+        }
     }
 
     /// Lets targets be reached by another interface than the one that packets come in by.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use aya::maps::MapData;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-/// All elements of an array map whose values are `T`.
+/// All elements of an array map whose values are `T`, or arrays of `T`.
 #[derive(Debug)]
 pub(super) struct Region<T> {
     base: NonNull<u8>,
@@ -31,16 +31,16 @@ impl<T: Copy> Region<T> {
     pub(super) fn of(map: &MapData) -> io::Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() >= 2) };
         let info = map.info().map_err(io::Error::other)?;
-        let elements = info.max_entries();
-        if info.value_size() as usize != size_of::<T>() {
+        let whole = info.value_size() as usize * info.max_entries() as usize;
+        if !(info.value_size() as usize).is_multiple_of(size_of::<T>()) {
             return Err(io::Error::other(format!(
                 "a map's values have {} bytes instead of {}",
                 info.value_size(),
                 size_of::<T>()
             )));
         }
-        let bytes = NonZeroUsize::new(size_of::<T>() * elements as usize)
-            .ok_or_else(|| io::Error::other("a map without elements"))?;
+        let elements = (whole / size_of::<T>()) as u32;
+        let bytes = NonZeroUsize::new(whole).ok_or_else(|| io::Error::other("a map without elements"))?;
         // SAFETY: a new mapping at an address of the kernel's choice; the map outlives it, because the
         // mapping holds a reference to the map.
         let base = unsafe {

@@ -4,6 +4,7 @@ use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 use std::thread;
 
+use foobar_common::settings::Settings;
 use foobar_common::slot::{MAX_MEMBER, Member};
 use foobar_common::target::{TARGET_RESOLVED, Target};
 
@@ -23,6 +24,7 @@ impl DataPlane {
     /// Fills a target that no slot and no note names.
     pub fn set_target(&self, member: Member, target: &Target) {
         self.targets.set(u32::from(member), *target);
+        self.show(member);
     }
 
     /// Sets a target's flags, and its deadline (CLOCK_MONOTONIC, nanoseconds; 0: none).
@@ -37,6 +39,7 @@ impl DataPlane {
         self.targets
             .u16(element, offset_of!(Target, flags))
             .store(flags, Ordering::Release);
+        self.show(member);
     }
 
     /// Sets where a target's frames go: MAC addresses, and the interface (0: the one they came in by).
@@ -49,6 +52,7 @@ impl DataPlane {
         let flags = self.targets.u16(element, offset_of!(Target, flags));
         if old.ifindex != ifindex && old.flags & TARGET_RESOLVED != 0 {
             flags.store(old.flags & !TARGET_RESOLVED, Ordering::Release);
+            self.show(member);
             thread::sleep(GRACE);
         }
         let [d0, d1, d2, d3, d4, d5] = destination;
@@ -64,6 +68,7 @@ impl DataPlane {
             Ordering::Release,
         );
         flags.store(old.flags | TARGET_RESOLVED, Ordering::Release);
+        self.show(member);
     }
 
     /// Sets the longest packet that the way through a target's tunnel takes, outer headers included.
@@ -77,5 +82,18 @@ impl DataPlane {
     pub fn clear_next_hop(&self, member: Member) {
         let flags = self.targets.u16(u32::from(member), offset_of!(Target, flags));
         flags.fetch_and(!TARGET_RESOLVED, Ordering::AcqRel);
+        self.show(member);
+    }
+
+    /// Brings a target's hot word up to date.
+    pub(super) fn show(&self, member: Member) {
+        let element = u32::from(member);
+        let own = self
+            .settings
+            .u64(0, offset_of!(Settings, own_mac))
+            .load(Ordering::Acquire);
+        self.hot_targets
+            .u64(element, 0)
+            .store(self.targets.get(element).hot(own), Ordering::Release);
     }
 }
