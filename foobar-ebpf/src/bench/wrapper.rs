@@ -1,8 +1,9 @@
 //! Makes packets: the template restored, then the fields that tell the flow.
 //!
-//! A word is written only if it has to be. What is read right after it was written, and in another width,
-//! waits for the write to reach the cache; that would be charged to the program under test, though no frame
-//! from a NIC has it. For the same reason the flow's fields are written in the widths that they are read in.
+//! What is read right after it was written, and in another width, waits for the write to reach the cache. No frame
+//! from a NIC has that, so it must not be charged to the program under test, whoever waits. So the bytes that every
+//! forwarded frame has changed, the Ethernet header's, are written without a look at them, and like the flow's fields
+//! in the widths that they are read in. A word behind them is written only if it has to be.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, xdp_action};
 use aya_ebpf::btf_maps::Array;
@@ -97,7 +98,14 @@ pub fn restore(frame: &Frame, traffic: &Traffic) -> Option<()> {
             $(word::<_, { $word * 8 }>(&$view, traffic.template[$word], traffic.fixed[$word]);)+
         };
     }
-    words!(short: 0 1 2 3 4 5 6 7);
+    short.set::<u64, 0>(traffic.template[0]);
+    short.set::<u32, 8>(traffic.template[1] as u32);
+    short.set::<u16, 12>((traffic.template[1] >> 32) as u16);
+    let begin = (traffic.template[1] >> 48) as u16;
+    if short.get::<u16, 14>() != begin {
+        short.set::<u16, 14>(begin);
+    }
+    words!(short: 2 3 4 5 6 7);
     if let Some(middle) = frame.at::<[u8; MIDDLE]>(0) {
         words!(middle: 8 9);
     }

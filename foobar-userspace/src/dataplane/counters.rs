@@ -3,11 +3,13 @@
 use std::io;
 
 use aya::Pod;
+use aya::maps::PerCpuArray;
+use foobar_common::bench::JOB_WORDS;
 use foobar_common::counters::Counters;
 use foobar_common::slot::Member;
 use foobar_common::target::TargetCounters;
 
-use super::load::DataPlane;
+use super::load::{DataPlane, Error};
 
 /// A map's value, for aya.
 #[repr(transparent)]
@@ -51,6 +53,18 @@ impl DataPlane {
             sum.connections = sum.connections.wrapping_add(cpu.0.connections);
         }
         Ok(sum)
+    }
+
+    /// Whether any packet so far was not on the common way of plain packets in settled slots. Packets on both ways
+    /// are counted alike; this is for the bench, which has to know which one it measures.
+    ///
+    /// # Errors
+    /// Where the map can't be read.
+    pub fn was_rare(&self) -> Result<bool, Error> {
+        let map = self.object.map("JOBS").ok_or(Error::Missing("JOBS"))?;
+        let jobs = PerCpuArray::<_, [u64; JOB_WORDS]>::try_from(map).map_err(io::Error::other)?;
+        let jobs = jobs.get(&0, 0).map_err(io::Error::other)?;
+        Ok(jobs.iter().any(|job| *job != [0; JOB_WORDS]))
     }
 
     /// Sets a target's counters to zero: its index begins a new life.

@@ -30,6 +30,14 @@ pub enum Packet {
     Error,
 }
 
+impl Case {
+    /// Whether every packet has to be on the common way, of plain packets in settled slots.
+    pub const fn is_common(&self) -> bool {
+        let plain = matches!(self.packet, Packet::Data | Packet::Syn | Packet::Datagram);
+        plain && matches!(self.way, Way::L2) && matches!(self.met, Met::Nothing | Met::Slots(Phase::Settled))
+    }
+}
+
 impl Packet {
     /// The protocol of the service that it is for.
     pub const fn protocol(self) -> u8 {

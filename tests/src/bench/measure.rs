@@ -139,6 +139,11 @@ fn rounds(
         times.floor.push(run.ns);
         progress();
     }
+    if row.case.is_common() && plane.plane.was_rare()? {
+        return Ok(Err(Invalid(
+            "packets were not on the common way of plain packets in settled slots".to_owned(),
+        )));
+    }
     if let Err(invalid) = judge(&row.case, &tested, packets, &before, &plane.counted()?) {
         return Ok(Err(invalid));
     }
