@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use crate::config::Config;
 use crate::network::{Announcer, Interface, SolicitedNodes};
 
@@ -15,6 +17,7 @@ const ANNOUNCE_EVERY: Duration = Duration::from_millis(200);
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     groups: SolicitedNodes,
+    announcing: JoinSet<()>,
 }
 
 impl Presence {
@@ -31,10 +34,13 @@ impl Presence {
                  switched off on the interface?"
             );
         }
+        // What is still being repeated may name a VIP that is another balancer's from now on.
+        self.announcing.abort_all();
+        while self.announcing.try_join_next().is_some() {}
         let owned: Vec<IpAddr> = addresses(config, |vip| vip.owned).into_iter().collect();
         match Announcer::open(interface.index, interface.mac) {
             Ok(announcer) => {
-                tokio::spawn(async move {
+                self.announcing.spawn(async move {
                     if let Err(error) = announcer.announce(&owned, ANNOUNCE_EVERY).await {
                         tracing::warn!(%error, "VIPs could not be announced");
                     }
