@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,10 +18,10 @@ use serde_json::Value;
 
 use crate::artifacts;
 use crate::churn::{Backends, Member};
-use crate::netns::run_command;
+use crate::netns::{Namespace, run_command};
 use crate::pins::Pins;
 use crate::process::Process;
-use crate::world::{Backend, VIP, World, backend_address};
+use crate::world::{Backend, Family, Lb, World};
 
 /// The VIP's name in the configuration.
 pub const VIP_NAME: &str = "streams";
@@ -32,8 +32,14 @@ const READY: Duration = Duration::from_secs(20);
 /// A configuration of one VIP.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The VIP's family.
+    pub family: Family,
     /// The VIP's port, and the backends'.
     pub port: u16,
+    /// Whether the balancer answers for the VIP.
+    pub owned: bool,
+    /// By addresses of which family backends are named.
+    pub backends_by: Family,
     /// The backends with their weights.
     pub backends: Backends,
     /// T; the product's default if none.
@@ -60,7 +66,10 @@ impl Config {
     /// Backends of equal weight, everything else as the product has it.
     pub fn new(port: u16, backends: impl IntoIterator<Item = Backend>, seed: u64) -> Self {
         Self {
+            family: Family::V4,
             port,
+            owned: true,
+            backends_by: Family::V4,
             backends: backends
                 .into_iter()
                 .map(|backend| (backend, Member::serving()))
@@ -77,12 +86,23 @@ impl Config {
         }
     }
 
+    /// The service.
+    pub fn service(&self) -> SocketAddr {
+        SocketAddr::new(self.family.vip(), self.port)
+    }
+
     fn toml(&self, paths: &Paths) -> String {
         let mut toml = format!(
             "interface = {:?}\npin_dir = {:?}\nadmin_socket = {:?}\nseed_file = {:?}\n\
              [limits]\nslots = 65536\ntargets = 512\nnotes = 65536\npending_notes = 65536\n\
-             [[vip]]\nname = \"{VIP_NAME}\"\naddress = \"{VIP}\"\nport = {}\nprotocol = \"tcp\"\n",
-            self.interface, paths.pins, paths.socket, paths.seed, self.port
+             [[vip]]\nname = \"{VIP_NAME}\"\naddress = \"{}\"\nport = {}\nprotocol = \"tcp\"\nowned = {}\n",
+            self.interface,
+            paths.pins,
+            paths.socket,
+            paths.seed,
+            self.family.vip(),
+            self.port,
+            self.owned
         );
         let ms = |duration: Duration| format!("\"{}ms\"", duration.as_millis());
         if let Some(idle) = self.idle_timeout {
@@ -103,7 +123,7 @@ impl Config {
             let _ = writeln!(toml, "{line}");
         }
         for (&backend, Member { weight, .. }) in &self.backends {
-            let address = backend_address(backend);
+            let address = self.backends_by.backend(backend);
             let _ = writeln!(
                 toml,
                 "[[vip.backend]]\naddress = \"{address}\"\nweight = {weight}"
@@ -132,7 +152,8 @@ struct Paths {
 /// A balancer: the daemon, and what it leaves pinned.
 #[derive(Debug)]
 pub struct Balancer<'a> {
-    world: &'a World,
+    host: &'a Namespace,
+    backends_by: Family,
     binary: PathBuf,
     paths: Paths,
     process: Option<Process>,
@@ -147,18 +168,32 @@ impl<'a> Balancer<'a> {
         Ok(balancer)
     }
 
+    /// As [`start`](Self::start), on one of two balancers' hosts.
+    pub fn start_on(world: &'a World, lb: Lb, config: &Config) -> Result<Self> {
+        let mut balancer = Self::prepare_on(world, lb, config)?;
+        balancer.run()?;
+        balancer.wait_owners(config)?;
+        Ok(balancer)
+    }
+
     /// Writes the daemon's files; nothing is started.
     pub fn prepare(world: &'a World, config: &Config) -> Result<Self> {
-        let directory = world.directory();
+        Self::prepare_on(world, Lb::First, config)
+    }
+
+    /// As [`prepare`](Self::prepare), on one of two balancers' hosts.
+    pub fn prepare_on(world: &'a World, lb: Lb, config: &Config) -> Result<Self> {
+        let file = |what: &str| world.directory().join(format!("{}.{what}", lb.name()));
         let balancer = Self {
-            world,
+            host: world.balancer(lb)?,
+            backends_by: config.backends_by,
             binary: artifacts::binary()?,
             paths: Paths {
-                config: directory.join("lb.toml"),
-                pins: world.bpffs().join("foobar"),
-                socket: directory.join("lb.sock"),
-                seed: directory.join("seed"),
-                log: directory.join("lb.log"),
+                config: file("toml"),
+                pins: world.bpffs().join(format!("foobar-{}", lb.name())),
+                socket: file("sock"),
+                seed: file("seed"),
+                log: file("log"),
             },
             process: None,
         };
@@ -181,7 +216,7 @@ impl<'a> Balancer<'a> {
 
     /// Waits until every backend that has a weight owns slots.
     pub fn wait_owners(&mut self, config: &Config) -> Result<()> {
-        let (pins, service) = (self.pins()?, SocketAddrV4::new(VIP, config.port));
+        let (pins, service) = (self.pins()?, config.service());
         self.wait("every backend owns slots", |_| {
             let owners = pins
                 .range_of(service)
@@ -211,7 +246,7 @@ impl<'a> Balancer<'a> {
     /// As [`run`](Self::run), started by another command (`setpriv ...`) that becomes the daemon.
     pub fn run_under(&mut self, wrapper: &[&str]) -> Result<()> {
         let mut command = self.daemon(wrapper);
-        self.process = Some(Process::start(self.world.lb(), &mut command, &self.paths.log)?);
+        self.process = Some(Process::start(self.host, &mut command, &self.paths.log)?);
         self.wait("the daemon answers", |_| true)?;
         Ok(())
     }
@@ -222,7 +257,7 @@ impl<'a> Balancer<'a> {
         let log = self.paths.log.with_extension("refusal");
         // Nothing there is as good.
         let _ = fs::remove_file(&log);
-        let mut process = Process::start(self.world.lb(), &mut self.daemon(wrapper), &log)?;
+        let mut process = Process::start(self.host, &mut self.daemon(wrapper), &log)?;
         let status = process.wait(READY)?;
         let said = fs::read_to_string(&log)?;
         ensure!(status.code() == Some(1), "the daemon ended with {status}\n{said}");
@@ -342,7 +377,7 @@ impl<'a> Balancer<'a> {
     pub fn detach(&self) -> Result<String> {
         let mut command = Command::new(&self.binary);
         command.args(["lb", "detach", "--config"]).arg(&self.paths.config);
-        let said = self.world.lb().run(|| run_command(&mut command))?;
+        let said = self.host.run(|| run_command(&mut command))?;
         ensure!(self.pins().is_err(), "detached, but something is still pinned");
         Ok(said)
     }
@@ -353,7 +388,7 @@ impl<'a> Balancer<'a> {
     }
 
     fn operate(&self, verb: &str, backend: Backend) -> Result<()> {
-        let address = backend_address(backend).to_string();
+        let address = self.backends_by.backend(backend).to_string();
         run_command(
             Command::new(&self.binary)
                 .args([verb, VIP_NAME, &address, "--socket"])

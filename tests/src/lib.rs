@@ -22,5 +22,6 @@ pub mod process;
 pub mod steady;
 pub mod streams;
 pub mod table;
+pub mod takeover;
 pub mod watch;
 pub mod world;

@@ -3,7 +3,7 @@
 //! It relies on foobar-common for every layout; it knows nothing about the daemon that wrote them.
 
 use std::mem::{offset_of, size_of};
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -12,7 +12,7 @@ use foobar_common::address::Address;
 use foobar_common::counters::{Counter, Counters};
 use foobar_common::flow::{flow_hash, vip_positions};
 use foobar_common::settings::Settings;
-use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots, Phase, Slot};
+use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots, Member, Phase, Slot};
 use foobar_common::target::Target;
 use foobar_common::vip::{VIP_TABLE_ENTRIES, Vip, VipKey, VipTable};
 
@@ -43,11 +43,11 @@ pub struct SlotRange {
 
 impl SlotRange {
     /// The index of the slot that a flow from `client` to `port` belongs to.
-    pub fn of_flow(&self, client: SocketAddrV4, port: u16) -> u32 {
+    pub fn of_flow(&self, client: SocketAddr, port: u16) -> u32 {
         let [a, b] = client.port().to_be_bytes();
         let [c, d] = port.to_be_bytes();
         let ports = u32::from_ne_bytes([a, b, c, d]);
-        let hash = flow_hash(self.seed, Address::from(*client.ip()).words(), ports);
+        let hash = flow_hash(self.seed, Address::from(client.ip()).words(), ports);
         self.base + (hash as u32 & self.mask)
     }
 
@@ -76,12 +76,13 @@ impl Pins {
     }
 
     /// Where the slots of a TCP service are.
-    pub fn range_of(&self, service: SocketAddrV4) -> Result<SlotRange> {
+    pub fn range_of(&self, service: impl Into<SocketAddr>) -> Result<SlotRange> {
+        let service = service.into();
         let settings = self.settings.get(&0, 0)?;
         let long = |at| u64::from_ne_bytes(part(&settings, at));
         let half = u32::from_ne_bytes(part(&settings, offset_of!(Settings, active_half)));
         let seed = long(offset_of!(Settings, vip_seed) + 8 * half as usize);
-        let address = Address::from(*service.ip());
+        let address = Address::from(service.ip());
         let key = VipKey::service(address, service.port().to_be(), TCP);
         let vips = self.vips.get(&0, 0)?;
         for position in vip_positions(seed, address.words(), key.tail(), VIP_TABLE_ENTRIES - 1) {
@@ -113,14 +114,25 @@ impl Pins {
 
     /// The backend that new flows of a slot go to, if it has one.
     pub fn owner(&self, index: u32) -> Result<Option<Backend>> {
-        let target = self.targets.get(&u32::from(self.slot(index)?.current), 0)?;
+        self.backend(self.slot(index)?.current)
+    }
+
+    /// The backends that a slot names: who gets new flows, and the earlier owners, the latest first.
+    pub fn owners(&self, index: u32) -> Result<[Option<Backend>; 3]> {
+        let slot = self.slot(index)?;
+        Ok([
+            self.backend(slot.current)?,
+            self.backend(slot.previous)?,
+            self.backend(slot.older)?,
+        ])
+    }
+
+    fn backend(&self, member: Member) -> Result<Option<Backend>> {
+        let target = self.targets.get(&u32::from(member), 0)?;
         let address = Address {
             bytes: part(&target, offset_of!(Target, address)),
         };
-        Ok(match address.into() {
-            std::net::IpAddr::V4(address) => backend_of(address),
-            std::net::IpAddr::V6(_) => None,
-        })
+        Ok(backend_of(IpAddr::from(address)))
     }
 
     /// All slots of a range.

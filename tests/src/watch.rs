@@ -1,7 +1,7 @@
 //! What the slots went through, judged from the pinned maps once in a while.
 
 use std::collections::HashSet;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use anyhow::Result;
 use foobar_common::slot::{Phase, Slot};
@@ -51,7 +51,7 @@ pub struct Watch {
     port: u16,
     seen: Vec<Seen>,
     most: Phases,
-    changed: HashSet<SocketAddrV4>,
+    changed: HashSet<SocketAddr>,
 }
 
 impl Watch {

@@ -4,12 +4,14 @@
 //! |---|---|---|
 //! | client | 192.0.2.10 | 2001:db8:0:1::10 |
 //! | lb | 192.0.2.11 | 2001:db8:0:1::11 |
+//! | lb2, after [`World::add_balancer`] | 192.0.2.12 | 2001:db8:0:1::12 |
 //! | bN | 192.0.2.(20+N) | 2001:db8:0:1::(20+N) |
 //!
+//! A backend can be put behind a gateway, 192.0.2.1 and 2001:db8:0:1::1; it keeps its addresses.
 //! The bridge has a namespace of its own. Every backend has the [`VIP`] on its loopback and is silent about
 //! it (arp_ignore, arp_announce). Checksums are filled in by the senders: XDP hands frames on as they are.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,6 +32,10 @@ pub const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0x101);
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 /// The balancer's own address.
 pub const LB: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
+/// The second balancer's own address.
+pub const LB2: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 12);
+/// The gateway's address.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The most backends that a world can have.
 pub const MAX_BACKENDS: u8 = 12;
 
@@ -39,6 +45,52 @@ static RUNS: AtomicU32 = AtomicU32::new(0);
 
 /// A backend's number, from 1 on.
 pub type Backend = u8;
+
+/// A balancer of a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lb {
+    /// The one that every world has.
+    First,
+    /// The one of [`World::add_balancer`].
+    Second,
+}
+
+impl Lb {
+    /// The name of its host, and of its port of the bridge.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::First => "lb",
+            Self::Second => "lb2",
+        }
+    }
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The service's address of this family.
+    pub const fn vip(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(VIP),
+            Self::V6 => IpAddr::V6(VIP6),
+        }
+    }
+
+    /// A backend's address of this family.
+    pub fn backend(self, backend: Backend) -> IpAddr {
+        match self {
+            Self::V4 => backend_address(backend).into(),
+            Self::V6 => ipv6_of(backend_address(backend)).into(),
+        }
+    }
+}
 
 /// The address of a backend.
 pub const fn backend_address(backend: Backend) -> Ipv4Addr {
@@ -52,9 +104,14 @@ pub fn ipv6_of(address: Ipv4Addr) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, group)
 }
 
-/// The backend that has an address.
-pub fn backend_of(address: Ipv4Addr) -> Option<Backend> {
-    (1..=MAX_BACKENDS).find(|&backend| backend_address(backend) == address)
+/// The backend that has an address, of whichever family.
+pub fn backend_of(address: IpAddr) -> Option<Backend> {
+    let has = |&backend: &Backend| {
+        [Family::V4, Family::V6]
+            .map(|of| of.backend(backend))
+            .contains(&address)
+    };
+    (1..=MAX_BACKENDS).find(has)
 }
 
 /// Namespaces, their wires, and a run directory. Dropped, it leaves nothing behind.
@@ -62,12 +119,22 @@ pub fn backend_of(address: Ipv4Addr) -> Option<Backend> {
 pub struct World {
     client: Namespace,
     lb: Namespace,
+    lb2: Option<Namespace>,
     backends: Vec<Namespace>,
     bridge: Namespace,
+    gateway: Option<Gateway>,
+    run: u32,
     directory: PathBuf,
-    /// Attached as long as it is not dropped.
-    passer: Option<Ebpf>,
+    /// Attached as long as they are not dropped.
+    passers: Vec<Ebpf>,
     _turn: MutexGuard<'static, ()>,
+}
+
+/// A router on the segment, and the backend behind it.
+#[derive(Debug)]
+struct Gateway {
+    host: Namespace,
+    backend: Backend,
 }
 
 impl World {
@@ -81,21 +148,19 @@ impl World {
         let mut world = Self {
             bridge: Namespace::create(run, "bridge")?,
             client: Namespace::create(run, "client")?,
-            lb: Namespace::create(run, "lb")?,
+            lb: Namespace::create(run, Lb::First.name())?,
+            lb2: None,
             backends: (1..=backends)
                 .map(|backend| Namespace::create(run, &format!("b{backend}")))
                 .collect::<Result<_>>()?,
+            gateway: None,
+            run,
             directory,
-            passer: None,
+            passers: Vec::new(),
             _turn: turn,
         };
         world.wire().context("build the world's network")?;
-        world.passer = Some(
-            world
-                .bridge
-                .run(|| pass_everything("lb"))
-                .context("attach XDP to the bridge's port")?,
-        );
+        world.deliver_xdp_of_balancer(Lb::First)?;
         let bpffs = world.bpffs();
         std::fs::create_dir_all(&bpffs).with_context(|| format!("make {}", bpffs.display()))?;
         netns::run_command(Command::new("mount").args(["-t", "bpf", "bpffs"]).arg(&bpffs))?;
@@ -110,6 +175,56 @@ impl World {
     /// The balancer's namespace; its interface is `eth0`.
     pub fn lb(&self) -> &Namespace {
         &self.lb
+    }
+
+    /// The namespace of one of two balancers.
+    pub fn balancer(&self, lb: Lb) -> Result<&Namespace> {
+        match lb {
+            Lb::First => Ok(&self.lb),
+            Lb::Second => self.lb2.as_ref().context("there is no second balancer"),
+        }
+    }
+
+    /// Puts a second balancer onto the segment.
+    pub fn add_balancer(&mut self) -> Result<()> {
+        let name = Lb::Second.name();
+        let host = Namespace::create(self.run, name)?;
+        self.plug(&host, name, LB2)?;
+        self.lb2 = Some(host);
+        self.deliver_xdp_of_balancer(Lb::Second)
+    }
+
+    /// Puts a backend behind a gateway, which the balancers and the other backends are told of. Once in a world's
+    /// life, after [`add_balancer`](Self::add_balancer) and before [`add_ipv6`](Self::add_ipv6).
+    pub fn put_behind_gateway(&mut self, backend: Backend) -> Result<()> {
+        let gateway = Namespace::create(self.run, "gateway")?;
+        self.plug(&gateway, "gateway", GATEWAY)?;
+        gateway.sysctl("net/ipv4/ip_forward", "1")?;
+        let (host, address) = (self.backend(backend)?, format!("{}/32", backend_address(backend)));
+        host.ip(&["link", "del", "eth0"])?;
+        join(host, &gateway, &format!("b{backend}"))?;
+        host.ip(&["addr", "add", &address, "dev", "eth0"])?;
+        host.ip(&["route", "add", &format!("{GATEWAY}/32"), "dev", "eth0"])?;
+        host.ip(&["route", "add", "default", "via", &GATEWAY.to_string()])?;
+        silence(host)?;
+        gateway.ip(&["route", "add", &address, "dev", &format!("b{backend}")])?;
+        for other in self.others(backend)? {
+            other.ip(&["route", "add", &address, "via", &GATEWAY.to_string()])?;
+        }
+        self.gateway = Some(Gateway {
+            host: gateway,
+            backend,
+        });
+        Ok(())
+    }
+
+    /// The balancers, and the backends but one.
+    fn others(&self, backend: Backend) -> Result<Vec<&Namespace>> {
+        let backends = self.backends().filter(|&other| other != backend);
+        let mut others: Vec<&Namespace> = backends.map(|other| self.backend(other)).collect::<Result<_>>()?;
+        others.push(&self.lb);
+        others.extend(&self.lb2);
+        Ok(others)
     }
 
     /// A backend's namespace.
@@ -127,9 +242,20 @@ impl World {
     /// Lets what XDP transmits at a backend be delivered, as long as the value is not dropped.
     pub fn deliver_xdp_of(&self, backend: Backend) -> Result<Ebpf> {
         let port = format!("b{backend}");
-        self.bridge
+        let switch = match &self.gateway {
+            Some(gateway) if gateway.backend == backend => &gateway.host,
+            _ => &self.bridge,
+        };
+        switch
             .run(|| pass_everything(&port))
-            .with_context(|| format!("attach XDP to the bridge's port {port}"))
+            .with_context(|| format!("attach XDP to the port {port}"))
+    }
+
+    fn deliver_xdp_of_balancer(&mut self, lb: Lb) -> Result<()> {
+        let passer = self.bridge.run(|| pass_everything(lb.name()));
+        self.passers
+            .push(passer.context("attach XDP to the bridge's port")?);
+        Ok(())
     }
 
     /// The run's directory, for configurations, sockets and logs.
@@ -153,7 +279,10 @@ impl World {
     /// address detection and router solicitations; link-local addresses are there, for a backend needs one to ask
     /// for the client's MAC when it answers from the VIP.
     pub fn add_ipv6(&self) -> Result<()> {
+        let far = self.gateway.as_ref().map(|gateway| gateway.backend);
         let mut hosts = vec![(&self.client, CLIENT), (&self.lb, LB)];
+        hosts.extend(self.lb2.as_ref().map(|host| (host, LB2)));
+        hosts.extend(self.gateway.as_ref().map(|gateway| (&gateway.host, GATEWAY)));
         for backend in self.backends() {
             hosts.push((self.backend(backend)?, backend_address(backend)));
         }
@@ -167,14 +296,46 @@ impl World {
             ] {
                 host.sysctl(&format!("net/ipv6/conf/{setting}"), value)?;
             }
-            let address = format!("{}/64", ipv6_of(address));
+            let length = if far.is_some_and(|far| backend_address(far) == address) {
+                128
+            } else {
+                64
+            };
+            let address = format!("{}/{length}", ipv6_of(address));
             host.ip(&["addr", "add", &address, "dev", "eth0", "nodad"])?;
+        }
+        if let Some(gateway) = &self.gateway {
+            self.route_ipv6_by(gateway)?;
         }
         for backend in self.backends() {
             let vip = format!("{VIP6}/128");
             // On lo nothing is detected, but without the word the address is tentative for a moment.
             self.backend(backend)?
                 .ip(&["addr", "add", &vip, "dev", "lo", "nodad"])?;
+        }
+        Ok(())
+    }
+
+    fn route_ipv6_by(&self, gateway: &Gateway) -> Result<()> {
+        let host = self.backend(gateway.backend)?;
+        let (port, via) = (format!("b{}", gateway.backend), ipv6_of(GATEWAY).to_string());
+        let address = format!("{}/128", ipv6_of(backend_address(gateway.backend)));
+        for (setting, value) in [
+            (format!("{port}/accept_dad"), "0"),
+            (format!("{port}/disable_ipv6"), "0"),
+            ("all/forwarding".to_owned(), "1"),
+        ] {
+            gateway.host.sysctl(&format!("net/ipv6/conf/{setting}"), value)?;
+        }
+        // It has to have the address here as well, to answer for it.
+        gateway
+            .host
+            .ip(&["addr", "add", &format!("{via}/128"), "dev", &port, "nodad"])?;
+        gateway.host.ip(&["route", "add", &address, "dev", &port])?;
+        host.ip(&["-6", "route", "add", &via, "dev", "eth0"])?;
+        host.ip(&["-6", "route", "add", "default", "via", &via])?;
+        for other in self.others(gateway.backend)? {
+            other.ip(&["route", "add", &address, "via", &via])?;
         }
         Ok(())
     }
@@ -204,10 +365,7 @@ impl World {
         for backend in self.backends() {
             let host = self.backend(backend)?;
             self.plug(host, &format!("b{backend}"), backend_address(backend))?;
-            for dev in ["all", "eth0"] {
-                host.sysctl(&format!("net/ipv4/conf/{dev}/arp_ignore"), "1")?;
-                host.sysctl(&format!("net/ipv4/conf/{dev}/arp_announce"), "2")?;
-            }
+            silence(host)?;
             host.ip(&["addr", "add", &format!("{VIP}/32"), "dev", "lo"])?;
         }
         Ok(())
@@ -215,25 +373,31 @@ impl World {
 
     /// Wires a host's `eth0` to the bridge's port of the host's name.
     fn plug(&self, host: &Namespace, port: &str, address: Ipv4Addr) -> Result<()> {
-        host.ip(&[
-            "link",
-            "add",
-            "eth0",
-            "type",
-            "veth",
-            "peer",
-            "name",
-            port,
-            "netns",
-            self.bridge.name(),
-        ])?;
+        join(host, &self.bridge, port)?;
         host.ip(&["addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
-        host.command("ethtool", &["-K", "eth0", "tx", "off"])?;
-        self.bridge.command("ethtool", &["-K", port, "tx", "off"])?;
-        host.ip(&["link", "set", "eth0", "up"])?;
-        self.bridge.ip(&["link", "set", port, "master", "br0", "up"])?;
+        self.bridge.ip(&["link", "set", port, "master", "br0"])?;
         Ok(())
     }
+}
+
+/// Wires a host's `eth0` to a new interface of another one.
+fn join(host: &Namespace, other: &Namespace, port: &str) -> Result<()> {
+    let peer = ["type", "veth", "peer", "name", port, "netns", other.name()];
+    host.ip(&[&["link", "add", "eth0"], &peer[..]].concat())?;
+    for (end, interface) in [(host, "eth0"), (other, port)] {
+        end.command("ethtool", &["-K", interface, "tx", "off"])?;
+        end.ip(&["link", "set", interface, "up"])?;
+    }
+    Ok(())
+}
+
+/// Keeps a host from saying by ARP that it has the VIP.
+fn silence(host: &Namespace) -> Result<()> {
+    for dev in ["all", "eth0"] {
+        host.sysctl(&format!("net/ipv4/conf/{dev}/arp_ignore"), "1")?;
+        host.sysctl(&format!("net/ipv4/conf/{dev}/arp_announce"), "2")?;
+    }
+    Ok(())
 }
 
 /// Attaches a program that passes everything to a host's port of the bridge: what XDP transmits on a veth is
@@ -251,7 +415,7 @@ fn pass_everything(port: &str) -> Result<Ebpf> {
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.passer.take();
+        self.passers.clear();
         netns::remove_directory(&self.directory);
     }
 }

@@ -95,6 +95,8 @@ impl Step {
                         "--test",
                         "pktgen",
                         "--test",
+                        "second_chance",
+                        "--test",
                         "lab",
                     ])
                     .args(["--", "--test-threads", "1", "--nocapture"]),

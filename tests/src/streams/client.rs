@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -32,9 +32,12 @@ const EXAMPLES: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Load {
     /// Where to.
-    pub target: SocketAddrV4,
+    pub target: SocketAddr,
     /// Streams held open.
     pub held: usize,
+    /// How long a held stream lives, shortest and longest, before it is closed and another opened in its place;
+    /// to the end of the run if none.
+    pub life: Option<(Duration, Duration)>,
     /// Streams opened and closed besides, per second.
     pub short_rate: u32,
     /// A held stream's usual shortest and longest time between two blocks.
@@ -51,10 +54,11 @@ pub struct Load {
 
 impl Load {
     /// 1,000 streams with gaps of 0.2 to 2 s, 50 short ones a second, for at most five minutes.
-    pub const fn new(target: SocketAddrV4, seed: u64) -> Self {
+    pub fn new(target: impl Into<SocketAddr>, seed: u64) -> Self {
         Self {
-            target,
+            target: target.into(),
             held: 1000,
+            life: None,
             short_rate: 50,
             gap: (Duration::from_millis(200), Duration::from_millis(2000)),
             longest_gap: Duration::from_millis(2000),
@@ -69,7 +73,7 @@ impl Load {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     /// The client's end.
-    pub local: SocketAddrV4,
+    pub local: SocketAddr,
     /// The backend that serves it.
     pub backend: Backend,
 }
@@ -197,7 +201,7 @@ async fn run(client: Arc<Shared>) {
     }
 }
 
-/// Keeps one stream open until the run stops.
+/// Keeps one stream open until the run stops; as one ends, another begins.
 async fn hold(client: Arc<Shared>, number: u64) {
     let mut random = Random::new(client.load.seed, number);
     let mut stopped = client.stopped.clone();
@@ -269,7 +273,7 @@ impl Failure {
 
 struct Stream {
     socket: TcpStream,
-    local: SocketAddrV4,
+    local: SocketAddr,
     requests: Side,
     answers: Receiver,
     backend: Backend,
@@ -320,6 +324,10 @@ impl Shared {
             backend: stream.backend,
         };
         lock(&self.tally).held.insert(id, held);
+        let end = self
+            .load
+            .life
+            .map(|(shortest, longest)| Instant::now() + random.duration(shortest, longest));
         loop {
             let (shortest, usual) = self.load.gap;
             let gap = if random.between(1, LONG_GAP_EVERY) == 1 {
@@ -328,7 +336,7 @@ impl Shared {
                 random.duration(shortest, usual)
             };
             self.pause(stopped, gap).await;
-            if *stopped.borrow() {
+            if *stopped.borrow() || end.is_some_and(|end| Instant::now() >= end) {
                 return self.close(stream).await;
             }
             self.exchange(stream, random).await?;
@@ -350,15 +358,13 @@ impl Shared {
     }
 
     async fn open(&self, id: u64) -> Result<Stream, Failure> {
-        let connecting = TcpStream::connect(std::net::SocketAddr::V4(self.load.target));
+        let connecting = TcpStream::connect(self.load.target);
         let socket = match timeout(self.load.patience, connecting).await {
             Ok(socket) => socket.map_err(Failure::of)?,
             Err(_) => return Err(Failure(Cause::Unanswered, None)),
         };
         socket.set_nodelay(true).map_err(Failure::of)?;
-        let std::net::SocketAddr::V4(local) = socket.local_addr().map_err(Failure::of)? else {
-            return Err(Failure(Cause::Other, None));
-        };
+        let local = socket.local_addr().map_err(Failure::of)?;
         Ok(Stream {
             socket,
             local,

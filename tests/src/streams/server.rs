@@ -3,7 +3,7 @@
 //! It runs in a thread of the test's process inside the backend's namespace. Stopped or dropped, its sockets
 //! close as a killed process's would. A connection that begins in the middle of a stream counts as corrupt.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -39,10 +39,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server on all addresses of a backend; when this returns it listens.
+    /// Starts a server on all IPv4 addresses of a backend; when this returns it listens.
     pub fn start(world: &World, backend: Backend, port: u16) -> Result<Self> {
+        Self::listen(world, backend, (Ipv4Addr::UNSPECIFIED, port).into())
+    }
+
+    /// Starts a server on an address of a backend.
+    pub fn listen(world: &World, backend: Backend, on: SocketAddr) -> Result<Self> {
         let listener = world.backend(backend)?.run(|| {
-            let listener = std::net::TcpListener::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
+            let listener = std::net::TcpListener::bind(on)?;
             listener.set_nonblocking(true)?;
             Ok(listener)
         })?;

@@ -4,29 +4,24 @@
 //! The agents are the binary that users get. The balancer is a process's thread with two sockets: what the agents
 //! get is a matter of the test, never of steering.
 
-use std::fmt::Write as _;
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
-use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use aya::Ebpf;
-use nix::sys::signal::Signal;
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket};
 use nix::sys::time::{TimeVal, TimeValLike as _};
-use serde_json::Value;
 
-use crate::artifacts;
-use crate::process::Process;
 use crate::world::{Backend, LB, VIP, World, backend_address};
+
+mod agent;
+
+pub use agent::{Agent, AgentConfig};
 
 /// The servers' port.
 pub const PORT: u16 = 7_000;
@@ -270,151 +265,5 @@ impl Visit {
         .context("talk to the server")?;
         ensure!(received == sent, "other bytes came back");
         Ok(())
-    }
-}
-
-/// A backend's agent.
-#[derive(Debug)]
-pub struct Agent<'a> {
-    world: &'a World,
-    backend: Backend,
-    config: PathBuf,
-    socket: PathBuf,
-    log: PathBuf,
-    process: Option<Process>,
-    _deliver: Ebpf,
-}
-
-impl<'a> Agent<'a> {
-    /// Writes the agent's configuration; nothing is started. All other backends are its peers, unless they are to
-    /// be found.
-    pub fn configure(world: &'a World, backend: Backend, peers: &[Backend]) -> Result<Self> {
-        let directory = world.directory();
-        let file = |what: &str| directory.join(format!("agent{backend}.{what}"));
-        let mut toml = format!(
-            "interface = \"eth0\"\nvips = [\"{VIP}\"]\ntrusted = [\"{LB}\"]\npin_dir = {:?}\n\
-             admin_socket = {:?}\nstate_file = {:?}\n",
-            world.bpffs().join(format!("agent{backend}")),
-            file("sock"),
-            file("json")
-        );
-        let peers: Vec<String> = peers
-            .iter()
-            .map(|&peer| format!("\"{}\"", backend_address(peer)))
-            .collect();
-        writeln!(toml, "peers = [{}]", peers.join(", "))?;
-        fs::write(file("toml"), toml)?;
-        Ok(Self {
-            world,
-            backend,
-            config: file("toml"),
-            socket: file("sock"),
-            log: file("log"),
-            process: None,
-            _deliver: world.deliver_xdp_of(backend)?,
-        })
-    }
-
-    /// Prepares the backend and starts the agent.
-    pub fn start(world: &'a World, backend: Backend, peers: &[Backend]) -> Result<Self> {
-        let mut agent = Self::configure(world, backend, peers)?;
-        agent.does("prepare")?;
-        agent.run()?;
-        agent.wait("the ways to all peers", |status| {
-            let backends = status["backends"].as_array();
-            backends.is_some_and(|list| list.iter().all(|backend| backend["mac"].is_string()))
-        })?;
-        Ok(agent)
-    }
-
-    /// Starts the agent, which must not be running, and waits until it answers.
-    pub fn run(&mut self) -> Result<()> {
-        let mut command = Command::new(artifacts::binary()?);
-        command.args(["agent", "run", "--config"]).arg(&self.config);
-        let host = self.world.backend(self.backend)?;
-        self.process = Some(Process::start(host, &mut command, &self.log)?);
-        self.wait("the agent answers", |_| true)
-    }
-
-    /// Kills the agent (SIGKILL).
-    pub fn kill(&mut self) -> Result<()> {
-        self.process.take().context("the agent is not running")?.kill()
-    }
-
-    /// Ends the agent in an orderly way (SIGTERM).
-    pub fn stop(&mut self) -> Result<()> {
-        let mut process = self.process.take().context("the agent is not running")?;
-        process.signal(Signal::SIGTERM)?;
-        let status = process.wait(DEADLINE)?;
-        ensure!(
-            status.success(),
-            "the agent ended with {status}\n{}",
-            process.tail()
-        );
-        Ok(())
-    }
-
-    /// Runs `foobar agent VERB` on the backend: its output and exit code.
-    pub fn output(&self, verb: &str, options: &[&str]) -> Result<Output> {
-        let mut command = Command::new(artifacts::binary()?);
-        command
-            .args(["agent", verb])
-            .args(options)
-            .arg("--config")
-            .arg(&self.config);
-        self.world
-            .backend(self.backend)?
-            .run(|| command.output().with_context(|| format!("start {command:?}")))
-    }
-
-    /// Runs `foobar agent VERB` on the backend, which must succeed: what it says.
-    pub fn does(&self, verb: &str) -> Result<String> {
-        let output = self.output(verb, &[])?;
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        ensure!(output.status.success(), "agent {verb}: {}\n{said}", output.status);
-        Ok(said)
-    }
-
-    /// What `foobar agent status --json` says.
-    pub fn status(&self) -> Result<Value> {
-        let output = Command::new(artifacts::binary()?)
-            .args(["agent", "status", "--json", "--socket"])
-            .arg(&self.socket)
-            .output()?;
-        ensure!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(serde_json::from_slice(&output.stdout)?)
-    }
-
-    /// A counter.
-    pub fn count(&self, counter: &str) -> Result<u64> {
-        self.status()?["counters"][counter]
-            .as_u64()
-            .with_context(|| format!("there is no counter {counter}"))
-    }
-
-    /// Waits for a status.
-    pub fn wait(&mut self, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<()> {
-        let start = Instant::now();
-        loop {
-            let status = self.status();
-            if status.as_ref().is_ok_and(&is_so) {
-                return Ok(());
-            }
-            if let Some(process) = &mut self.process
-                && let Some(ended) = process.ended()?
-            {
-                bail!("{what}: the agent has ended, {ended}\n{}", process.tail());
-            }
-            ensure!(
-                start.elapsed() < DEADLINE,
-                "not within {DEADLINE:?}: {what}\n{status:?}\n{}",
-                self.process.as_ref().map(Process::tail).unwrap_or_default()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
     }
 }
