@@ -3,14 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
+use etherparse::{IpDscp, IpEcn, IpNumber, TcpHeader};
 use foobar::dataplane::OuterSource;
 use foobar_common::address::Address;
 use foobar_common::counters::Counter;
-use foobar_common::slot::{Member, Phase, Slot};
+use foobar_common::slot::{Member, NONE, Phase, Slot};
 use foobar_common::target::{TARGET_GONE, TARGET_GUE, TARGET_IPIP, TARGET_RESOLVED, TARGET_USED, Target};
 use foobar_common::vip::{VIP_CANDIDATES, VIP_RESET, VIP_TRACK_NONE};
-use foobar_tests::packets::frame::{CLIENT, Flow, IP, OWN, ROUTER, VIP, ethernet, seal};
-use foobar_tests::packets::frame_v6::{CLIENT6, Flow6, IPV6, VIP6, ipv6};
+use foobar_tests::packets::frame::{CLIENT, Flow, IP, OWN, ROUTER, VIP, ethernet, ipv4, seal};
+use foobar_tests::packets::frame_v6::{CLIENT6, Flow6, IPV6, VIP6, internet_checksum, ipv6};
 use foobar_tests::packets::outcome::Sent;
 use foobar_tests::packets::rig::{Rig, TCP, WEB, WEB_ID, WEB_SLOT, backend_mac, slot};
 use foobar_tests::packets::tunnel::{GUE_PORT, Outer, SOURCE_V4, SOURCE_V6, gue};
@@ -76,6 +77,16 @@ fn rig(v4: bool, how: u16, flags: u32) -> Result<Rig> {
     Ok(rig)
 }
 
+/// A segment of the flow by either family, and the protocol number of its IP.
+fn both(change: fn(&mut TcpHeader)) -> [(Vec<u8>, u8); 2] {
+    let mut v4 = FLOW.segment(b"data", |tcp, _| change(tcp));
+    v4[IP + 1] = 0xb9;
+    seal(&mut v4);
+    let segment = FLOW6.tcp(b"data", change);
+    let v6 = ipv6(TCP, CLIENT6, VIP6, &segment, |ip| ip.traffic_class = 0xb9);
+    [(v4, 4), (v6, 41)]
+}
+
 fn frames() -> [(Vec<u8>, u8, u8); 2] {
     let mut v4 = FLOW.data();
     v4[IP + 1] = 0xb9;
@@ -104,8 +115,20 @@ fn chosen(frame: &[u8], v4: bool) -> (u16, u32) {
     (port, label)
 }
 
-/// The frame that a packet has to become; the packet is what follows byte 14 of `frame`.
+/// The frame that a packet for member 1 has to become; the packet is what follows byte 14 of `frame`.
 fn expected(sent: &[u8], frame: &[u8], v4: bool, protocol: u8, private: Option<&[u8]>) -> Vec<u8> {
+    expected_for(1, sent, frame, v4, protocol, private)
+}
+
+/// As [`expected`], for any member.
+fn expected_for(
+    member: Member,
+    sent: &[u8],
+    frame: &[u8],
+    v4: bool,
+    protocol: u8,
+    private: Option<&[u8]>,
+) -> Vec<u8> {
     let (port, label) = chosen(sent, v4);
     let inner = &frame[IP..];
     let (payload, protocol) = match private {
@@ -117,7 +140,7 @@ fn expected(sent: &[u8], frame: &[u8], v4: bool, protocol: u8, private: Option<&
     };
     let (source, destination) = (
         if v4 { SOURCE_V4.into() } else { SOURCE_V6.into() },
-        backend(1, v4),
+        backend(member, v4),
     );
     Outer {
         source,
@@ -127,7 +150,7 @@ fn expected(sent: &[u8], frame: &[u8], v4: bool, protocol: u8, private: Option<&
         payload,
         protocol,
     }
-    .frame(backend_mac(1), &[])
+    .frame(backend_mac(member), &[])
 }
 
 #[test]
@@ -266,6 +289,103 @@ fn a_kept_slot_lists_its_earlier_owners() -> Result<()> {
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// All backends are drained: whoever owned the slot goes on with the flows that it has.
+#[test]
+fn a_kept_slot_without_a_current_owner_serves_known_flows_and_no_new_ones() -> Result<()> {
+    let flags = VIP_CANDIDATES | VIP_TRACK_NONE;
+    let segments: [fn(&mut TcpHeader); 4] = [
+        |tcp| tcp.ack = true,
+        |tcp| (tcp.ack, tcp.fin) = (true, true),
+        |tcp| tcp.rst = true,
+        |tcp| (tcp.ack, tcp.syn) = (true, true),
+    ];
+    for over_v4 in [true, false] {
+        for (policy, options) in [(0, 1), (VIP_RESET, 0)] {
+            let mut rig = rig(over_v4, TARGET_GUE, flags | policy)?;
+            for (previous, older, first, listed) in [
+                (2, 3, 2, vec![backend(3, over_v4)]),
+                (2, 0, 2, vec![]),
+                (3, 3, 3, vec![]),
+            ] {
+                for index in [WEB_SLOT, IPV6_SLOT] {
+                    rig.set(index, slot(Phase::Kept, NONE, previous, older));
+                }
+                let private = match (&listed[..], options) {
+                    ([], 0) => vec![],
+                    _ => private(&listed, options),
+                };
+                for segment in segments {
+                    for (frame, protocol) in both(segment) {
+                        let outcome = rig.send(&frame);
+                        let sent = &outcome.verdict.frame;
+                        let wanted = expected_for(first, sent, &frame, over_v4, protocol, Some(&private));
+                        assert_eq!(outcome.verdict.action, XDP_TX);
+                        assert_eq!(sent, &wanted, "{previous} {older}");
+                        assert_eq!(outcome.counters, [("slot_kept", 1)]);
+                    }
+                }
+                for (frame, _) in both(|tcp| tcp.syn = true) {
+                    let mut outcome = rig.send(&frame);
+                    outcome.counters.sort_unstable();
+                    let (action, told) = if policy == VIP_RESET {
+                        (XDP_TX, "answer_reset")
+                    } else {
+                        (XDP_DROP, "drop_no_member")
+                    };
+                    assert_eq!(outcome.counters, [(told, 1), ("slot_kept", 1)]);
+                    assert_eq!(outcome.verdict.action, action);
+                    assert_eq!(outcome.targets, [], "no target counts it");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a kept slot without a current owner does with the packets that cannot say whether they open anything.
+#[test]
+fn errors_and_fragments_of_a_kept_slot_without_a_current_owner_follow_its_flows() -> Result<()> {
+    let mut rig = rig(true, TARGET_GUE, VIP_CANDIDATES | VIP_TRACK_NONE)?;
+    rig.set(WEB_SLOT, slot(Phase::Kept, NONE, 2, 3));
+    let listed = private(&[backend(3, true)], 1);
+    let mut first = FLOW.data();
+    first[IP + 1] = 0xb9;
+    first[IP + 6] = 0x20;
+    seal(&mut first);
+    let mut later = first.clone();
+    (later[IP + 6], later[IP + 7]) = (0, 40);
+    seal(&mut later);
+    let answer = Flow {
+        client: VIP,
+        client_port: WEB,
+        vip: CLIENT,
+        port: 40_001,
+    };
+    let router = Ipv4Addr::new(203, 0, 113, 1);
+    let mut message = vec![3, 1, 0, 0, 0, 0, 0, 0];
+    message.extend(&answer.ack()[IP..]);
+    let sum = internet_checksum(&message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let error = ipv4(IpNumber::ICMP, router, VIP, &message, |ip| {
+        (ip.dscp, ip.ecn) = (
+            IpDscp::try_new(0xb9 >> 2).expect("6 bits"),
+            IpEcn::try_new(0xb9 & 3).expect("2 bits"),
+        );
+    });
+    for (frame, counters) in [
+        (first, vec![("fragment_noted", 1), ("slot_kept", 1)]),
+        (later, vec![("fragment_followed", 1)]),
+        (error, vec![("icmp_steered", 1), ("slot_kept", 1)]),
+    ] {
+        let mut outcome = rig.send(&frame);
+        outcome.counters.sort_unstable();
+        let sent = &outcome.verdict.frame;
+        assert_eq!(sent, &expected_for(2, sent, &frame, true, 4, Some(&listed)));
+        assert_eq!(outcome.counters, counters);
     }
     Ok(())
 }
