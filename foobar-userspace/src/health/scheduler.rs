@@ -6,15 +6,17 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
 use super::machine::{Machine, State};
 use super::probe::probe;
 use crate::config::Check;
 
-/// Over how long the first checks of new targets are spread.
+/// Over how long the first checks of new targets are spread; longer where there are many, so that no more than
+/// 10,000 begin in a second.
 const SPREAD: Duration = Duration::from_millis(200);
+const APART: Duration = Duration::from_micros(100);
 
 /// A target and how it is to be checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,16 +78,19 @@ impl Drop for Running {
 #[derive(Debug)]
 pub struct Scheduler {
     events: mpsc::Sender<HealthEvent>,
+    turns: Arc<Semaphore>,
     running: HashMap<u32, Running>,
 }
 
 impl Scheduler {
-    /// Without targets yet. A task whose event does not fit the channel waits for room; when the receiver
+    /// Without targets yet. At most `at_once` checks run at a time, the others wait for their turn, and their
+    /// timeouts with them. A task whose event does not fit the channel waits for room; when the receiver
     /// is gone, checks end.
     #[must_use]
-    pub fn new(events: mpsc::Sender<HealthEvent>) -> Self {
+    pub fn new(events: mpsc::Sender<HealthEvent>, at_once: usize) -> Self {
         Self {
             events,
+            turns: Arc::new(Semaphore::new(at_once)),
             running: HashMap::new(),
         }
     }
@@ -110,9 +115,10 @@ impl Scheduler {
             same
         });
         let count = u32::try_from(wanted.len()).unwrap_or(u32::MAX).max(1);
+        let spread = SPREAD.max(APART * count);
         for (place, (id, target)) in (0..).zip(wanted) {
             self.running
-                .insert(id, self.start(target, SPREAD * place / count));
+                .insert(id, self.start(target, spread * place / count));
         }
     }
 
@@ -133,7 +139,13 @@ impl Scheduler {
             checked: None,
             latency: None,
         }));
-        let work = run(target.clone(), Arc::clone(&status), self.events.clone(), after);
+        let work = run(
+            target.clone(),
+            Arc::clone(&status),
+            self.events.clone(),
+            Arc::clone(&self.turns),
+            after,
+        );
         let task = tokio::spawn(work).abort_handle();
         Running { target, status, task }
     }
@@ -147,14 +159,18 @@ async fn run(
     target: CheckedTarget,
     status: Arc<Mutex<CheckStatus>>,
     events: mpsc::Sender<HealthEvent>,
+    turns: Arc<Semaphore>,
     after: Duration,
 ) {
     let origin = Instant::now();
     let mut machine = Machine::new(target.check.timing, target.initial);
     tokio::time::sleep(after).await;
     loop {
+        let turn = turns.acquire().await;
         let start = tokio::time::Instant::now();
-        let (transition, text, latency) = match probe(target.address, target.mark, &target.check).await {
+        let result = probe(target.address, target.mark, &target.check).await;
+        drop(turn);
+        let (transition, text, latency) = match result {
             Ok(outcome) => {
                 let transition = machine.on(origin.elapsed(), outcome.verdict());
                 let text = outcome

@@ -99,7 +99,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
     let mut daemon = Daemon {
         path,
         steering,
-        scheduler: Scheduler::new(events),
+        scheduler: Scheduler::new(events, preflight::checks_at_once()),
         resolver,
         presence: Presence::default(),
         started: Instant::now(),

@@ -2,9 +2,15 @@
 
 use anyhow::{Result, bail};
 use caps::{CapSet, Capability};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The oldest kernel that is supported.
 const OLDEST: (u32, u32) = (6, 1);
+
+/// What a process may open where nobody says otherwise.
+const FEW_FILES: u64 = 1024;
+/// Fewer than there are ports to check one VIP from.
+const MOST_CHECKS: usize = 16_384;
 
 const NEEDED: [Capability; 3] = [
     Capability::CAP_BPF,
@@ -41,6 +47,17 @@ pub(crate) fn check() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// How many health checks may run at once: half of the files that the daemon may open, as each has a socket. As many
+/// are allowed as this machine lets the daemon ask for.
+pub(crate) fn checks_at_once() -> usize {
+    let (allowed, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((FEW_FILES, FEW_FILES));
+    let raised = allowed < most && setrlimit(Resource::RLIMIT_NOFILE, most, most).is_ok();
+    let files = if raised { most } else { allowed };
+    usize::try_from(files / 2)
+        .unwrap_or(usize::MAX)
+        .clamp(1, MOST_CHECKS)
 }
 
 fn version(release: &str) -> Option<(u32, u32)> {

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -430,28 +431,10 @@ impl Shared {
 
 /// Raises the limit of open files, as far as it has to be.
 fn allow_files(files: u64) -> Result<()> {
-    use nix::libc::{RLIMIT_NOFILE, getrlimit, rlimit, setrlimit};
-    let mut limit = rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `limit` is a valid place for the kernel to write to.
-    let got = unsafe { getrlimit(RLIMIT_NOFILE, &raw mut limit) };
-    ensure!(
-        got == 0,
-        "read the limit of open files: {}",
-        io::Error::last_os_error()
-    );
-    if limit.rlim_cur < files {
-        limit.rlim_cur = files;
-        limit.rlim_max = limit.rlim_max.max(files);
-        // SAFETY: `limit` is initialised.
-        let set = unsafe { setrlimit(RLIMIT_NOFILE, &raw const limit) };
-        ensure!(
-            set == 0,
-            "raise the limit of open files: {}",
-            io::Error::last_os_error()
-        );
+    let (allowed, most) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
+    if allowed < files {
+        setrlimit(Resource::RLIMIT_NOFILE, files, most.max(files))
+            .context("raise the limit of open files")?;
     }
     Ok(())
 }

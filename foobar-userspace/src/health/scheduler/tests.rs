@@ -8,6 +8,9 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::config::{Probe, Request, Timing};
 
+/// More than there are targets.
+const MANY: usize = 64;
+
 /// A server whose status can be turned, and that counts requests.
 struct Server {
     address: SocketAddr,
@@ -92,7 +95,7 @@ async fn next(events: &mut mpsc::Receiver<HealthEvent>) -> (u32, State, String) 
 async fn transitions_are_told_and_remembered() {
     let server = Server::start().await;
     let (sender, mut events) = mpsc::channel(8);
-    let mut scheduler = Scheduler::new(sender);
+    let mut scheduler = Scheduler::new(sender, MANY);
     scheduler.set(vec![server.target(3, State::Unknown)]);
     assert_eq!(next(&mut events).await, (3, State::Up, "passed".into()));
     server.turn(503);
@@ -115,7 +118,7 @@ async fn transitions_are_told_and_remembered() {
 async fn an_adopted_state_is_no_transition() {
     let server = Server::start().await;
     let (sender, mut events) = mpsc::channel(8);
-    let mut scheduler = Scheduler::new(sender);
+    let mut scheduler = Scheduler::new(sender, MANY);
     scheduler.set(vec![server.target(1, State::Up)]);
     while server.requests() < 5 {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -132,7 +135,7 @@ async fn set_ends_starts_and_changes_only_what_differs() {
         Server::start().await,
     );
     let (sender, mut events) = mpsc::channel(8);
-    let mut scheduler = Scheduler::new(sender);
+    let mut scheduler = Scheduler::new(sender, MANY);
     let first = |server: &Server, id| server.target(id, State::Unknown);
     scheduler.set(vec![first(&kept, 1), first(&ended, 2), first(&changed, 3)]);
     let mut seen = Vec::new();
@@ -171,7 +174,7 @@ async fn set_ends_starts_and_changes_only_what_differs() {
 async fn first_checks_are_spread_but_soon() {
     let server = Server::start().await;
     let (sender, mut events) = mpsc::channel(64);
-    let mut scheduler = Scheduler::new(sender);
+    let mut scheduler = Scheduler::new(sender, MANY);
     let start = Instant::now();
     scheduler.set((0..20).map(|id| server.target(id, State::Unknown)).collect());
     let (mut first, mut last) = (Duration::MAX, Duration::ZERO);
@@ -185,4 +188,32 @@ async fn first_checks_are_spread_but_soon() {
         "{first:?} to {last:?}"
     );
     assert!(last < Duration::from_secs(5), "{last:?}, also on a busy machine");
+}
+
+#[tokio::test]
+async fn no_more_checks_run_at_once_than_are_allowed() {
+    const AT_ONCE: usize = 3;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+    let address = listener.local_addr().expect("bound");
+    let (sender, _events) = mpsc::channel(64);
+    let mut scheduler = Scheduler::new(sender, AT_ONCE);
+    let server = Server::start().await;
+    let target = |id| CheckedTarget {
+        address,
+        ..server.target(id, State::Unknown)
+    };
+    scheduler.set((0..10).map(target).collect());
+    // Nobody is answered: each holds its turn.
+    let mut held = Vec::new();
+    while held.len() < AT_ONCE {
+        held.push(listener.accept().await.expect("a check"));
+    }
+    // Twice what first checks are spread over.
+    let further = tokio::time::timeout(SPREAD * 2, listener.accept()).await;
+    assert!(further.is_err(), "a fourth check has begun");
+    held.pop();
+    tokio::time::timeout(Duration::from_secs(20), listener.accept())
+        .await
+        .expect("the next one's turn comes when a check ends")
+        .expect("a check");
 }
