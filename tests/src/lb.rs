@@ -50,6 +50,8 @@ pub struct Config {
     pub seed: u64,
     /// The interface that packets come in by; `eth0` unless a test makes another.
     pub interface: &'static str,
+    /// Targets that the maps have room for.
+    pub targets: u32,
     /// Further lines of the VIP.
     pub vip_lines: Vec<&'static str>,
     /// Further lines of the VIP's check.
@@ -78,6 +80,7 @@ impl Config {
             check_interval: None,
             seed,
             interface: "eth0",
+            targets: 512,
             vip_lines: Vec::new(),
             check_lines: Vec::new(),
             strangers: Vec::new(),
@@ -94,12 +97,13 @@ impl Config {
     fn toml(&self, paths: &Paths) -> String {
         let mut toml = format!(
             "interface = {:?}\npin_dir = {:?}\nadmin_socket = {:?}\nseed_file = {:?}\n\
-             [limits]\nslots = 65536\ntargets = 512\nnotes = 65536\npending_notes = 65536\n\
+             [limits]\nslots = 65536\ntargets = {}\nnotes = 65536\npending_notes = 65536\n\
              [[vip]]\nname = \"{VIP_NAME}\"\naddress = \"{}\"\nport = {}\nprotocol = \"tcp\"\nowned = {}\n",
             self.interface,
             paths.pins,
             paths.socket,
             paths.seed,
+            self.targets,
             self.family.vip(),
             self.port,
             self.owned
@@ -273,6 +277,11 @@ impl<'a> Balancer<'a> {
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words).arg(&self.paths.config);
         command
+    }
+
+    /// The daemon's process id.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("the daemon is not running")?.id())
     }
 
     /// Everything that the daemon has logged.

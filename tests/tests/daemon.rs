@@ -7,6 +7,8 @@
 mod admission;
 #[path = "daemon/changes.rs"]
 mod changes;
+#[path = "daemon/checks.rs"]
+mod checks;
 #[path = "daemon/failures.rs"]
 mod failures;
 #[path = "daemon/ipv6.rs"]

@@ -27,6 +27,9 @@ const TICK: Duration = Duration::from_millis(200);
 /// A sweep is due this long after the last one ended, or ten times as long as that one took.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// So many events are taken at once: a switch that fails concerns thousands of targets in the same second.
+const EVENTS: usize = 4096;
+
 /// The mark of health checks, as the network module takes it.
 const MARK: CheckMark = CheckMark((CHECK_MARK >> 16) as u16);
 
@@ -94,7 +97,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
     steering.sweep(monotonic_ns())?;
 
     let (resolver, mut next_hops) = Resolver::start(config.peer_macs.iter().copied().collect())?;
-    let (events, mut health) = mpsc::channel(1024);
+    let (events, mut health) = mpsc::channel(EVENTS);
     let check = CheckProgram::attach(&pins, &config.interface).context("the health checks' program")?;
     let mut daemon = Daemon {
         path,
@@ -128,19 +131,22 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
     let mut interfaces = network::watch(&daemon.config.interface).await?;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut judgements, mut ways) = (Vec::new(), Vec::new());
     tokio::pin!(stop);
     loop {
         tokio::select! {
             () = &mut stop => break,
             _ = hangup.recv() => daemon.reload().await,
-            Some(event) = health.recv() => {
-                daemon.steering.on_health(event.id as u16, event.state, &event.reason, monotonic_ns());
+            1.. = health.recv_many(&mut judgements, EVENTS) => {
+                daemon.steering.on_health(&judgements, monotonic_ns());
+                judgements.clear();
                 daemon.check();
             }
-            Some(event) = next_hops.recv() => {
-                if daemon.steering.on_next_hop(event.address, event.state, monotonic_ns()) {
+            1.. = next_hops.recv_many(&mut ways, EVENTS) => {
+                if daemon.steering.on_next_hops(&ways, monotonic_ns()) {
                     daemon.resolver.set(daemon.steering.neighbours());
                 }
+                ways.clear();
                 daemon.check();
             }
             Some(request) = admin.recv() => daemon.answer(request).await,

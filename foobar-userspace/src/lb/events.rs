@@ -1,13 +1,14 @@
 //! What happens to the steering state: judgements of checks, next hops, an operator's wishes, and time.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use foobar_common::slot::Member as Id;
 
 use super::member::egress;
 use super::steering::{Steering, Urgency, deadline, gateway, plan_of};
-use crate::health::State;
-use crate::network::Resolution;
+use crate::health::{HealthEvent, State};
+use crate::network::{NextHopEvent, Resolution};
 
 /// Why something that an operator asked for can't be done.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -26,20 +27,25 @@ pub(crate) enum Refusal {
 }
 
 impl Steering {
-    /// A check's judgement.
-    pub(super) fn on_health(&mut self, id: Id, state: State, reason: &str, now_ns: u64) {
-        let Some(place) = self
+    /// Judgements of checks, in the order in which they were made. However many there are, each VIP's slots are
+    /// planned once.
+    pub(super) fn on_health(&mut self, judgements: &[HealthEvent], now_ns: u64) {
+        let concerned: BTreeSet<usize> = judgements.iter().filter_map(|event| self.judge(event)).collect();
+        for place in concerned {
+            self.replan(place, Urgency::Health, now_ns);
+        }
+    }
+
+    /// Takes a judgement down; the place of the VIP that it concerns.
+    fn judge(&mut self, event: &HealthEvent) -> Option<usize> {
+        let (id, state, reason) = (event.id as Id, event.state, &event.reason);
+        let place = self
             .vips
             .iter()
-            .position(|vip| vip.members.iter().any(|member| member.id == id))
-        else {
-            return;
-        };
+            .position(|vip| vip.members.iter().any(|member| member.id == id))?;
         let vip = &mut self.vips[place];
         let name = vip.config.name.clone();
-        let Some(member) = vip.member_mut(id) else {
-            return;
-        };
+        let member = vip.member_mut(id)?;
         match state {
             State::Up => tracing::info!(vip = name, backend = %member.address, reason, "backend is up"),
             State::SoftDown => {
@@ -52,14 +58,16 @@ impl Steering {
         }
         member.health = state;
         member.left &= state == State::HardDown;
-        self.replan(place, Urgency::Health, now_ns);
+        Some(place)
     }
 
-    /// What the network says of the way to a backend, or to a gateway that leads to one. True where another
+    /// What the network says of the ways to backends, and to gateways that lead to some. True where another
     /// address's way is to be known from now on.
-    pub(super) fn on_next_hop(&mut self, address: IpAddr, state: Resolution, now_ns: u64) -> bool {
+    pub(super) fn on_next_hops(&mut self, events: &[NextHopEvent], now_ns: u64) -> bool {
         let before = self.neighbours();
-        self.resolutions.insert(address, state);
+        let told: BTreeSet<IpAddr> = events.iter().map(|event| event.address).collect();
+        self.resolutions
+            .extend(events.iter().map(|event| (event.address, event.state)));
         for place in 0..self.vips.len() {
             let concerned: Vec<(usize, Resolution)> = self.vips[place]
                 .members
@@ -68,23 +76,28 @@ impl Steering {
                 .filter(|(_, member)| {
                     let held = self.resolutions.get(&member.address);
                     let by = held.and_then(|held| gateway(*held, member.forward));
-                    member.address == address || by == Some(address)
+                    told.contains(&member.address) || by.is_some_and(|by| told.contains(&by))
                 })
                 .filter_map(|(index, member)| Some((index, self.resolution(member.address, member.forward)?)))
                 .collect();
+            let mut changed = false;
             for (index, state) in concerned {
-                self.resolve(place, index, state, now_ns);
+                changed |= self.resolve(place, index, state);
+            }
+            if changed {
+                self.replan(place, Urgency::Health, now_ns);
             }
         }
         self.neighbours() != before
     }
 
-    fn resolve(&mut self, place: usize, index: usize, state: Resolution, now_ns: u64) {
+    /// Gives a member its next hop; whether that is another one.
+    fn resolve(&mut self, place: usize, index: usize, state: Resolution) -> bool {
         let ingress = self.ingress;
         let vip = &mut self.vips[place];
         let member = &mut vip.members[index];
         if !member.resolve(state) {
-            return;
+            return false;
         }
         let (member, name, address) = (member.clone(), vip.config.name.clone(), member.address);
         match (&member.next_hop, &member.trouble) {
@@ -106,7 +119,7 @@ impl Steering {
                 self.plane.clear_next_hop(member.id);
             }
         }
-        self.replan(place, Urgency::Health, now_ns);
+        true
     }
 
     /// Drains a backend of a VIP, or ends that.
