@@ -18,7 +18,7 @@ fn case() -> Case {
     }
 }
 
-/// No stream broke, no byte was wrong, and the case was worth it: a tenth of the streams were those of an
+/// No stream broke, no byte was wrong, and the case was worth it: a twentieth of the streams were those of an
 /// earlier owner of their slot after the VIP had moved, both balancers steered, and no change had to wait.
 fn assert_nothing_broke(outcome: &Outcome) {
     println!("{outcome}");
@@ -29,9 +29,9 @@ fn assert_nothing_broke(outcome: &Outcome) {
         "{outcome}"
     );
     assert_eq!(outcome.report.spread.len(), 5, "{outcome}");
-    assert!(outcome.elsewhere * 10 >= outcome.moved, "{outcome}");
+    assert!(outcome.elsewhere * 20 >= outcome.moved, "{outcome}");
     assert!(outcome.packets.iter().all(|&packets| packets > 1000), "{outcome}");
-    assert!(outcome.given_on > 500, "{outcome}");
+    assert!(outcome.given_on > 300, "{outcome}");
     assert!(outcome.kept_owned >= outcome.given_on / 2, "{outcome}");
     assert_eq!(outcome.waiting, 0, "{outcome}");
 }
