@@ -26,15 +26,28 @@ pub enum Packet {
     Syn,
     /// A UDP datagram.
     Datagram,
+    /// A QUIC packet of an established connection, whose connection id names a server.
+    Quic,
     /// An ICMP error of a router, about a packet that the VIP has sent.
     Error,
 }
 
 impl Case {
+    /// The family of outer headers.
+    pub const fn outer(&self) -> Family {
+        match (self.way, self.family) {
+            (Way::CrossIpip, Family::V4) => Family::V6,
+            (Way::CrossIpip, Family::V6) => Family::V4,
+            (Way::L2 | Way::Ipip | Way::Gue | Way::Candidates, family) => family,
+        }
+    }
+
     /// Whether every packet has to be on the common way, of plain packets in settled slots.
     pub const fn is_common(&self) -> bool {
-        let plain = matches!(self.packet, Packet::Data | Packet::Syn | Packet::Datagram);
-        plain && matches!(self.way, Way::L2) && matches!(self.met, Met::Nothing | Met::Slots(Phase::Settled))
+        let plain = !matches!(self.packet, Packet::Error);
+        plain
+            && matches!(self.way, Way::L2)
+            && matches!(self.met, Met::Nothing | Met::Denied | Met::Slots(Phase::Settled))
     }
 }
 
@@ -43,7 +56,7 @@ impl Packet {
     pub const fn protocol(self) -> u8 {
         match self {
             Self::Data | Self::Syn | Self::Error => 6,
-            Self::Datagram => 17,
+            Self::Datagram | Self::Quic => 17,
         }
     }
 }
@@ -55,8 +68,12 @@ pub enum Way {
     L2,
     /// In another packet of the same family.
     Ipip,
+    /// In another packet of the other family.
+    CrossIpip,
     /// In a UDP packet of the same family.
     Gue,
+    /// As [`Self::Gue`], with all three members of the slot as candidates.
+    Candidates,
 }
 
 /// What the packet's flow meets.
@@ -64,6 +81,8 @@ pub enum Way {
 pub enum Met {
     /// No VIP.
     Nothing,
+    /// A VIP whose source list denies the client.
+    Denied,
     /// A VIP without members, that answers RST.
     NoMember,
     /// Slots in this phase, and no note of any flow.
@@ -96,6 +115,7 @@ pub enum Sent {
     Connections,
 }
 
+const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
 
@@ -113,6 +133,20 @@ const OPENED: Claim = Claim {
 const PASSED: Claim = Claim {
     action: XDP_PASS,
     counts: &[Counter::PassNotVip],
+    sent: Sent::Nothing,
+    ..SENT
+};
+const NAMED: Claim = Claim {
+    counts: &[Counter::QuicServerId],
+    ..SENT
+};
+const KEPT: Claim = Claim {
+    counts: &[Counter::SlotKept],
+    ..SENT
+};
+const DENIED: Claim = Claim {
+    action: XDP_DROP,
+    counts: &[Counter::DropDenied],
     sent: Sent::Nothing,
     ..SENT
 };
@@ -205,9 +239,9 @@ const fn by(way: Way, case: Case) -> Case {
 pub const BASE: &str = "v4-tcp-settled-l2";
 
 use Family::{V4, V6};
-use Met::{NoMember, Noted, Nothing, Slots};
-use Packet::{Data, Datagram, Error, Syn};
-use Phase::{Moved, Moving, Settled};
+use Met::{Denied, NoMember, Noted, Nothing, Slots};
+use Packet::{Data, Datagram, Error, Quic, Syn};
+use Phase::{Kept, Moved, Moving, Settled};
 
 /// Every case.
 pub const CASES: &[Case] = &[
@@ -234,6 +268,24 @@ pub const CASES: &[Case] = &[
         Way::Gue,
         case("v6-tcp-settled-gue", V6, Data, Slots(Settled), SENT),
     ),
+    by(
+        Way::CrossIpip,
+        case("v4-tcp-settled-ipip6", V4, Data, Slots(Settled), SENT),
+    ),
+    by(
+        Way::CrossIpip,
+        case("v6-tcp-settled-ipip4", V6, Data, Slots(Settled), SENT),
+    ),
+    by(
+        Way::Candidates,
+        case("v4-tcp-kept-gue", V4, Data, Slots(Kept), KEPT),
+    ),
+    by(
+        Way::Candidates,
+        case("v6-tcp-kept-gue", V6, Data, Slots(Kept), KEPT),
+    ),
+    case("v4-quic-settled-l2", V4, Quic, Slots(Settled), NAMED),
+    case("v6-quic-settled-l2", V6, Quic, Slots(Settled), NAMED),
     case("v4-syn-settled-l2", V4, Syn, Slots(Settled), OPENED),
     at(FLOOD, case("v4-syn-flood-l2", V4, Syn, Slots(Settled), OPENED)),
     at(FLOOD, case("v6-syn-flood-l2", V6, Syn, Slots(Settled), OPENED)),
@@ -260,6 +312,8 @@ pub const CASES: &[Case] = &[
     ),
     case("v4-icmp-error-l2", V4, Error, Slots(Settled), ERROR),
     case("v6-icmp-error-l2", V6, Error, Slots(Settled), ERROR),
+    case("v4-denied", V4, Data, Denied, DENIED),
+    case("v6-denied", V6, Data, Denied, DENIED),
     case("v4-not-vip", V4, Data, Nothing, PASSED),
     case("v6-not-vip", V6, Data, Nothing, PASSED),
     case("v4-tcp-reset", V4, Data, NoMember, RESET),

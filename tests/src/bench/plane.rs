@@ -1,20 +1,27 @@
 //! The balancer with the tables that a row asks for.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
-use foobar::dataplane::{DataPlane, OuterSource, Sizes, monotonic_ns};
+use foobar::dataplane::{DataPlane, ListEntry, OuterSource, Sizes, SourceTrie, monotonic_ns};
 use foobar_common::address::Address;
-use foobar_common::admission::{FEATURE_TUNNELS, Features};
+use foobar_common::admission::{
+    FEATURE_LISTS, FEATURE_QUIC, FEATURE_TRACKING, FEATURE_TUNNELS, Features, LIST_ALLOW, LIST_DENY,
+};
 use foobar_common::counters::{Counter, Counters};
+use foobar_common::quic::{ServerIdKey, server_id};
 use foobar_common::slot::{MAX_MEMBER, Member, NONE, Phase, Slot};
 use foobar_common::target::{TARGET_GUE, TARGET_IPIP, TARGET_RESOLVED, TARGET_USED, Target, TargetCounters};
 use foobar_common::time::note_lifetime;
-use foobar_common::vip::{VIP_RESET, Vip, VipKey};
+use foobar_common::vip::{VIP_CANDIDATES, VIP_LIST, VIP_QUIC, VIP_RESET, VIP_TRACK_NONE, Vip, VipKey};
 
-use super::case::{Met, Row, Way};
-use super::traffic::PORT;
+use super::case::{Met, Packet, Row, Way};
+use super::traffic::{PORT, QUIC_CONFIG, SERVER_ID};
 use crate::packets::frame::{Mac, OWN};
+
+/// The source list of VIPs that have one, and prefixes in it besides.
+const LIST: u16 = 7;
+const LISTED: u32 = 1_000;
 
 const IDLE_NS: u64 = 900_000_000_000;
 
@@ -37,10 +44,20 @@ pub struct Plane {
 
 /// What the program is loaded with: as the daemon does it, nothing that the case does not need.
 const fn features(row: &Row) -> Features {
-    match row.case.way {
+    let way = match row.case.way {
         Way::L2 => 0,
-        Way::Ipip | Way::Gue => FEATURE_TUNNELS,
-    }
+        Way::Ipip | Way::CrossIpip | Way::Gue => FEATURE_TUNNELS,
+        Way::Candidates => FEATURE_TUNNELS | FEATURE_TRACKING,
+    };
+    let packet = match row.case.packet {
+        Packet::Quic => FEATURE_QUIC,
+        Packet::Data | Packet::Syn | Packet::Datagram | Packet::Error => 0,
+    };
+    let met = match row.case.met {
+        Met::Denied => FEATURE_LISTS,
+        Met::Nothing | Met::NoMember | Met::Slots(_) | Met::Noted(_) => 0,
+    };
+    way | packet | met
 }
 
 /// What the program has counted.
@@ -58,7 +75,7 @@ impl Plane {
         let members = (row.vips * row.backends).min(u32::from(MAX_MEMBER));
         let notes = match row.case.met {
             Met::Noted(_) => row.flows + SPARE_NOTES,
-            Met::Nothing | Met::NoMember | Met::Slots(_) => SPARE_NOTES,
+            Met::Nothing | Met::NoMember | Met::Denied | Met::Slots(_) => SPARE_NOTES,
         };
         let mut plane = Self {
             plane: DataPlane::open(
@@ -82,7 +99,7 @@ impl Plane {
         plane.set_slots(match row.case.met {
             Met::Noted(_) => Phase::Moving,
             Met::Slots(phase) => phase,
-            Met::Nothing | Met::NoMember => Phase::Settled,
+            Met::Nothing | Met::NoMember | Met::Denied => Phase::Settled,
         });
         plane.set_services()?;
         Ok(plane)
@@ -91,7 +108,7 @@ impl Plane {
     fn set_targets(&self) {
         let own = OuterSource::default();
         self.plane
-            .set_outer_source(&match self.row.plan.own(self.row.case.family) {
+            .set_outer_source(&match self.row.plan.own(self.row.case.outer()) {
                 IpAddr::V4(address) => OuterSource {
                     v4: (address, 32),
                     ..own
@@ -103,8 +120,8 @@ impl Plane {
             });
         let (flags, mtu) = match self.row.case.way {
             Way::L2 => (0, 0),
-            Way::Ipip => (TARGET_IPIP, 1500),
-            Way::Gue => (TARGET_GUE, 1500),
+            Way::Ipip | Way::CrossIpip => (TARGET_IPIP, 1500),
+            Way::Gue | Way::Candidates => (TARGET_GUE, 1500),
         };
         for member in 1..=self.members as Member {
             self.plane.set_target(
@@ -114,7 +131,7 @@ impl Plane {
                     source_mac: OWN,
                     flags: TARGET_USED | TARGET_RESOLVED | flags,
                     weight: 1,
-                    address: Address::from(self.row.plan.backend(self.row.case.family, member)),
+                    address: Address::from(self.row.plan.backend(self.row.case.outer(), member)),
                     mtu,
                     ..Target::default()
                 },
@@ -136,8 +153,11 @@ impl Plane {
                     _ => Slot {
                         current,
                         previous: self.member(vip, pick + 1),
+                        older: match phase {
+                            Phase::Kept => self.member(vip, pick + 2),
+                            _ => NONE,
+                        },
                         phase: phase as u16,
-                        ..Slot::default()
                     },
                 };
                 self.plane.set_slot(vip * self.row.slots + place, slot, now);
@@ -152,10 +172,19 @@ impl Plane {
     }
 
     fn set_services(&mut self) -> Result<()> {
-        let flags = match self.row.case.met {
+        let mut flags = match self.row.case.met {
             Met::NoMember => VIP_RESET,
+            Met::Denied => VIP_LIST,
             Met::Nothing | Met::Slots(_) | Met::Noted(_) => 0,
         };
+        if self.row.case.way == Way::Candidates {
+            flags |= VIP_TRACK_NONE | VIP_CANDIDATES;
+        }
+        if self.row.case.packet == Packet::Quic {
+            flags |= VIP_QUIC;
+        }
+        self.deny_clients()?;
+        self.name_servers()?;
         let addresses = self
             .row
             .plan
@@ -171,6 +200,9 @@ impl Plane {
                     slot_base: nth * self.row.slots,
                     slot_mask: self.row.slots - 1,
                     note_lifetime: note_lifetime(IDLE_NS),
+                    list: LIST,
+                    server_id_length: SERVER_ID.0,
+                    quic_config: QUIC_CONFIG,
                     ..Vip::default()
                 };
                 let lease = Vip {
@@ -183,6 +215,39 @@ impl Plane {
             })
             .collect();
         Ok(self.plane.set_services(&entries)?)
+    }
+
+    /// The source list of VIPs that have one, among other prefixes: it denies all clients.
+    fn deny_clients(&mut self) -> Result<()> {
+        let Met::Denied = self.row.case.met else {
+            return Ok(());
+        };
+        // First in the order of addresses.
+        let all = ListEntry {
+            address: [0; 16],
+            length: 0,
+            verdict: LIST_DENY,
+        };
+        let others = (0..LISTED).map(|nth| ListEntry {
+            address: Address::from(Ipv4Addr::from(10 << 24 | nth << 8)).bytes,
+            length: 96 + 24,
+            verdict: LIST_ALLOW,
+        });
+        let entries: Vec<_> = std::iter::once(all).chain(others).collect();
+        Ok(self.plane.set_list(LIST, &SourceTrie::new(&entries)?)?)
+    }
+
+    /// Every VIP's first member has the server id that connection ids name.
+    fn name_servers(&mut self) -> Result<()> {
+        let Packet::Quic = self.row.case.packet else {
+            return Ok(());
+        };
+        let (length, byte) = SERVER_ID;
+        let id = server_id(u64::from_ne_bytes([byte; 8]), length);
+        let ids = (0..self.row.vips)
+            .map(|vip| (ServerIdKey::new(vip + 1, id), self.member(vip, 0)))
+            .collect();
+        Ok(self.plane.set_server_ids(&ids)?)
     }
 
     /// What the program has counted so far.

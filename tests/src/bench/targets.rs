@@ -81,6 +81,18 @@ const TARGETS: &[Target] = &[
         To::Floor,
         10.0,
     ),
+    target(
+        "IPIP, 1 flow, of the floor",
+        at("v4-tcp-settled-ipip", 1),
+        To::Floor,
+        4.5,
+    ),
+    target(
+        "GUE with three candidates, 1 flow, of the floor",
+        at("v4-tcp-kept-gue", 1),
+        To::Floor,
+        5.5,
+    ),
     target("no VIP, of the floor", at("v4-not-vip", 1), To::Floor, 1.5),
     target(
         "16 VIPs of 65,536 slots, 1 M flows, of the floor",

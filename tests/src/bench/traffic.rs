@@ -89,7 +89,7 @@ impl Plan {
     pub fn traffic(&self, case: &Case, flows: u64, vips: u32) -> Result<Traffic> {
         let vip = match case.met {
             Met::Nothing => self.others,
-            Met::NoMember | Met::Slots(_) | Met::Noted(_) => self.vips,
+            Met::NoMember | Met::Denied | Met::Slots(_) | Met::Noted(_) => self.vips,
         };
         let least = self.frame(case, vip, 0)?.len();
         let length = [64, 80, TEMPLATE_WORDS * 8]
@@ -124,7 +124,8 @@ impl Plan {
             lane: 0,
             left: match case.met {
                 Met::NoMember => RESET_LENGTH,
-                Met::Nothing | Met::Slots(_) | Met::Noted(_) => (length + outer_length(case)) as u64,
+                Met::Nothing | Met::Denied => length as u64,
+                Met::Slots(_) | Met::Noted(_) => (length + outer_length(case)) as u64,
             },
         })
     }
@@ -135,7 +136,7 @@ impl Plan {
         Ok(match case.packet {
             Packet::Data => self.packet(case.family, client, vip, Payload::Data(&FILL[..4 + more]))?,
             Packet::Syn => self.packet(case.family, client, vip, Payload::Syn(&FILL[..more]))?,
-            Packet::Datagram => {
+            Packet::Datagram | Packet::Quic => {
                 self.packet(case.family, client, vip, Payload::Datagram(&FILL[..16 + more]))?
             }
             Packet::Error => {
@@ -199,14 +200,16 @@ pub fn traffic(case: &Case, flows: u64, vips: u32) -> Result<Traffic> {
 
 /// Length in bytes of the headers that a packet gets on its way.
 pub const fn outer_length(case: &Case) -> usize {
-    let ip = match case.family {
-        Family::V4 => 20,
-        Family::V6 => 40,
+    let (ip, address) = match case.outer() {
+        Family::V4 => (20, 4),
+        Family::V6 => (40, 16),
     };
+    let gue = ip + 8 + gue::LENGTH;
     match case.way {
         Way::L2 => 0,
-        Way::Ipip => ip,
-        Way::Gue => ip + 8 + gue::LENGTH,
+        Way::Ipip | Way::CrossIpip => ip,
+        Way::Gue => gue,
+        Way::Candidates => gue + gue::PRIVATE_LENGTH + gue::MAX_LISTED * address,
     }
 }
 
@@ -264,8 +267,14 @@ const fn varying(shape: Shape) -> &'static [(usize, usize)] {
     }
 }
 
-/// What payloads are filled with.
+/// What payloads are filled with. Read as a QUIC packet it has a short header, whose connection id names
+/// configuration 1.
 const FILL: [u8; 64] = [0x2e; 64];
+
+/// The server id in connection ids: of so many bytes, all of which are this one.
+pub const SERVER_ID: (u8, u8) = (4, FILL[0]);
+/// The configuration that connection ids name.
+pub const QUIC_CONFIG: u8 = 1;
 
 #[derive(Clone, Copy)]
 enum Payload<'a> {

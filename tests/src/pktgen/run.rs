@@ -126,7 +126,7 @@ impl Way {
             // The first packet of a flow makes its note, the next one promotes it.
             dwell: match request.case.met {
                 Met::Noted(_) => 2,
-                Met::Nothing | Met::NoMember | Met::Slots(_) => 1,
+                Met::Nothing | Met::NoMember | Met::Denied | Met::Slots(_) => 1,
             },
             ..row.plan.traffic(&row.case, row.flows, row.vips)?
         };
