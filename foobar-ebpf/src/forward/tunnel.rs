@@ -80,12 +80,6 @@ pub unsafe fn forward(context: *mut xdp_md, settings: &Settings, load: Load) -> 
     }
 }
 
-/// Whether an address is an IPv4 one, by [`foobar_common::address::Address::words`].
-#[inline(always)]
-const fn is_v4(address: [u64; 2]) -> bool {
-    ipv6::is_mapped(address)
-}
-
 /// The IPv4 address in a mapped one, as its bytes stand in a packet.
 #[inline(always)]
 const fn v4_of(address: [u64; 2]) -> u32 {
@@ -141,7 +135,7 @@ fn candidate(member: Member, over_v4: bool) -> Option<[u64; 2]> {
     let target = l2::target(member)?;
     let (flags, address) = (target.flags(), target.address());
     let wanted = TARGET_USED | TARGET_GUE;
-    (flags & (wanted | TARGET_GONE) == wanted && is_v4(address) == over_v4).then_some(address)
+    (flags & (wanted | TARGET_GONE) == wanted && ipv6::is_mapped(address) == over_v4).then_some(address)
 }
 
 #[inline(always)]
@@ -206,7 +200,7 @@ unsafe fn send(context: *mut xdp_md, settings: &Settings, hash: u64, slot: u64, 
         return drop(context, Counter::DropInternal);
     };
     let (flags, address, mtu) = (target.flags(), target.address(), target.mtu());
-    let over_v4 = is_v4(address);
+    let over_v4 = ipv6::is_mapped(address);
     let is_gue = flags & TARGET_IPIP == 0;
     // SAFETY: the caller's.
     let frame = &unsafe { Frame::of_context(context) };

@@ -15,6 +15,7 @@ use foobar_common::vip::{VIP_LIST, VIP_LIST_ONLY, VIP_SYN_LIMIT, Vip};
 
 use super::{features, now_ns};
 use crate::maps::{LISTS, SYN_BUCKETS, SYN_LIMITS};
+use crate::packet::ipv6;
 
 /// Why a packet is not let in, if it isn't. `source` is the client's address as its words.
 #[inline(always)]
@@ -75,7 +76,7 @@ fn excess(settings: &Settings, vip: &Vip, source: [u64; 2]) -> Option<Counter> {
     if source_cost_ns != 0 {
         // SAFETY: as above.
         let mask = unsafe {
-            if is_v4(source) {
+            if ipv6::is_mapped(source) {
                 (*limit).source_mask_v4
             } else {
                 (*limit).source_mask_v6
@@ -112,11 +113,4 @@ fn excess(settings: &Settings, vip: &Vip, source: [u64; 2]) -> Option<Counter> {
         }
     }
     None
-}
-
-/// Whether an address is an IPv4 one in its mapped form.
-#[inline(always)]
-const fn is_v4(words: [u64; 2]) -> bool {
-    const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
-    words[0] == 0 && words[1] as u32 == MAPPED
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::io;
 
 use foobar_common::flow::{flow_hash, ports_be};
-use foobar_common::slot::{Member as Id, Phase};
+use foobar_common::fragment::{FRAGMENT_LIFETIME, FragmentNote};
+use foobar_common::slot::{Member as Id, NONE, Phase};
 use foobar_common::target::TARGET_GONE;
 use foobar_common::time::{Ticks, age, note_lifetime, ticks};
 
@@ -98,6 +99,10 @@ impl Steering {
                 }
             }
             self.flush(place);
+        }
+        if self.pool.retired().next().is_some() {
+            let fragments = self.plane.fragments()?;
+            named.extend(followed(fragments.iter().map(|(_, note)| note), now));
         }
         self.free(&named, now_ns);
         self.name_members();
@@ -229,6 +234,15 @@ impl Steering {
     }
 }
 
+/// The members that later fragments may still follow a first one to.
+fn followed<'a>(notes: impl Iterator<Item = &'a FragmentNote>, now: Ticks) -> HashSet<Id> {
+    notes
+        .filter(|note| age(now, note.seen) <= FRAGMENT_LIFETIME)
+        .flat_map(|note| [note.slot.current, note.slot.previous, note.slot.older])
+        .filter(|&member| member != NONE)
+        .collect()
+}
+
 /// The VIP and the slot, from the VIP's first, of an entry; none where there is no such VIP.
 fn locate(
     entry: &NoteEntry,
@@ -260,5 +274,34 @@ fn said(entry: &NoteEntry, now: Ticks) -> (Id, u32) {
     match entry {
         NoteEntry::Noted(_, note) => (note.member, age(now, note.used)),
         NoteEntry::Pending(note) => (note.member(), note.age(now)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use foobar_common::slot::Slot;
+
+    #[test]
+    fn fragments_name_members_for_as_long_as_they_are_followed() {
+        let note = |slot, seen| FragmentNote {
+            slot,
+            vip_flags: 0,
+            seen,
+        };
+        let candidates = Slot {
+            current: 1,
+            previous: 2,
+            older: 3,
+            phase: Phase::Kept as u16,
+        };
+        let now = FRAGMENT_LIFETIME + 10;
+        let notes = [
+            note(candidates, 10),
+            note(Slot::settled(4), now),
+            note(Slot::settled(5), 9),
+            note(Slot::settled(NONE), now),
+        ];
+        assert_eq!(followed(notes.iter(), now), HashSet::from([1, 2, 3, 4]));
     }
 }
