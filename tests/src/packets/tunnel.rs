@@ -2,9 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use anyhow::Result;
 use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv6Header};
+use foobar::dataplane::OuterSource;
+use foobar_common::address::Address;
+use foobar_common::slot::{Member, Slot};
+use foobar_common::target::{TARGET_RESOLVED, TARGET_USED, Target};
 
-use super::frame::{Mac, OWN};
+use super::frame::{Mac, OWN, VIP};
+use super::frame_v6::VIP6;
+use super::rig::{Rig, TCP, WEB, WEB_ID, WEB_SLOT, backend_mac};
 
 /// What IPv4 outer headers come from.
 pub const SOURCE_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
@@ -82,4 +89,47 @@ pub fn gue(source_port: u16, protocol: u8, private: &[u8], packet: &[u8]) -> Vec
         packet,
     ]
     .concat()
+}
+
+/// The slot of the web service of [`VIP6`] in a rig by [`rig`].
+pub const IPV6_SLOT: u32 = 9;
+
+/// A rig whose web services of both families have `flags`, and outer headers the sources of this module.
+pub fn rig(flags: u32) -> Result<Rig> {
+    let mut rig = Rig::new()?;
+    rig.plane.set_outer_source(&OuterSource {
+        v4: (SOURCE_V4, 32),
+        v6: (SOURCE_V6, 128),
+        gue_port: GUE_PORT,
+    });
+    rig.set(IPV6_SLOT, Slot::settled(1));
+    let mut services = vec![
+        rig.service(VIP, WEB, TCP, WEB_ID, WEB_SLOT, 1),
+        rig.address(VIP, 3),
+        rig.service(IpAddr::from(VIP6), WEB, TCP, 91, IPV6_SLOT, 1),
+        rig.address(IpAddr::from(VIP6), 5),
+    ];
+    for service in &mut services {
+        service.flags |= flags;
+    }
+    rig.plane.set_services(&services)?;
+    Ok(rig)
+}
+
+/// Leads a member's packets to `backend` through a tunnel of the kind `how`, a bit of
+/// [`foobar_common::target::Target::flags`], on a way that takes packets of `mtu` bytes.
+pub fn lead(rig: &Rig, member: Member, backend: IpAddr, how: u16, mtu: u16) {
+    rig.plane.set_target(
+        member,
+        &Target {
+            destination_mac: backend_mac(member),
+            source_mac: OWN,
+            flags: TARGET_USED | TARGET_RESOLVED | how,
+            weight: 1,
+            vip: WEB_ID,
+            address: Address::from(backend),
+            mtu,
+            ..Target::default()
+        },
+    );
 }

@@ -4,52 +4,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header};
-use foobar::dataplane::OuterSource;
-use foobar_common::address::Address;
-use foobar_common::slot::Slot;
-use foobar_common::target::{TARGET_GUE, TARGET_IPIP, TARGET_RESOLVED, TARGET_USED, Target};
+use foobar_common::target::{TARGET_GUE, TARGET_IPIP};
 use foobar_common::vip::{VIP_CANDIDATES, VIP_TRACK_NONE};
 use foobar_tests::packets::frame::{CLIENT, Flow, IP, OWN, ROUTER, VIP};
 use foobar_tests::packets::frame_v6::{CLIENT6, Flow6, VIP6, internet_checksum, ipv6};
-use foobar_tests::packets::rig::{Rig, TCP, WEB, WEB_ID, WEB_SLOT, backend_mac};
-use foobar_tests::packets::tunnel::{GUE_PORT, SOURCE_V4, SOURCE_V6};
+use foobar_tests::packets::rig::{Rig, TCP, WEB};
+use foobar_tests::packets::tunnel;
 
 const QUOTED: usize = 512;
-const IPV6_SLOT: u32 = 9;
 const XDP_TX: u32 = 3;
 const XDP_DROP: u32 = 1;
 
 fn rig(backend: IpAddr, how: u16, mtu: u16, flags: u32) -> Result<Rig> {
-    let mut rig = Rig::new()?;
-    rig.plane.set_outer_source(&OuterSource {
-        v4: (SOURCE_V4, 32),
-        v6: (SOURCE_V6, 128),
-        gue_port: GUE_PORT,
-    });
-    rig.plane.set_target(
-        1,
-        &Target {
-            destination_mac: backend_mac(1),
-            source_mac: OWN,
-            flags: TARGET_USED | TARGET_RESOLVED | how,
-            weight: 1,
-            vip: WEB_ID,
-            address: Address::from(backend),
-            mtu,
-            ..Target::default()
-        },
-    );
-    rig.set(IPV6_SLOT, Slot::settled(1));
-    let mut services = vec![
-        rig.service(VIP, WEB, TCP, WEB_ID, WEB_SLOT, 1),
-        rig.address(VIP, 3),
-        rig.service(IpAddr::from(VIP6), WEB, TCP, 91, IPV6_SLOT, 1),
-        rig.address(IpAddr::from(VIP6), 5),
-    ];
-    for service in &mut services {
-        service.flags |= flags;
-    }
-    rig.plane.set_services(&services)?;
+    let rig = tunnel::rig(flags)?;
+    tunnel::lead(&rig, 1, backend, how, mtu);
     Ok(rig)
 }
 

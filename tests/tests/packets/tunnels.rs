@@ -5,16 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::Result;
 use etherparse::{IpDscp, IpEcn, IpNumber, TcpHeader};
 use foobar::dataplane::OuterSource;
-use foobar_common::address::Address;
 use foobar_common::counters::Counter;
-use foobar_common::slot::{Member, NONE, Phase, Slot};
-use foobar_common::target::{TARGET_GONE, TARGET_GUE, TARGET_IPIP, TARGET_RESOLVED, TARGET_USED, Target};
+use foobar_common::slot::{Member, NONE, Phase};
+use foobar_common::target::{TARGET_GONE, TARGET_GUE, TARGET_IPIP, TARGET_USED};
 use foobar_common::vip::{VIP_CANDIDATES, VIP_RESET, VIP_TRACK_NONE};
 use foobar_tests::packets::frame::{CLIENT, Flow, IP, OWN, ROUTER, VIP, ethernet, ipv4, seal};
 use foobar_tests::packets::frame_v6::{CLIENT6, Flow6, IPV6, VIP6, internet_checksum, ipv6};
 use foobar_tests::packets::outcome::Sent;
-use foobar_tests::packets::rig::{Rig, TCP, WEB, WEB_ID, WEB_SLOT, backend_mac, slot};
-use foobar_tests::packets::tunnel::{GUE_PORT, Outer, SOURCE_V4, SOURCE_V6, gue};
+use foobar_tests::packets::rig::{Rig, TCP, WEB, WEB_SLOT, backend_mac, slot};
+use foobar_tests::packets::tunnel::{self, GUE_PORT, IPV6_SLOT, Outer, SOURCE_V4, SOURCE_V6, gue};
 
 const FLOW: Flow = Flow::new(40_001, WEB);
 const FLOW6: Flow6 = Flow6 {
@@ -25,7 +24,6 @@ const FLOW6: Flow6 = Flow6 {
 };
 const XDP_TX: u32 = 3;
 const XDP_DROP: u32 = 1;
-const IPV6_SLOT: u32 = 9;
 
 /// A backend's address.
 fn backend(member: Member, v4: bool) -> IpAddr {
@@ -37,43 +35,15 @@ fn backend(member: Member, v4: bool) -> IpAddr {
 }
 
 fn tunnel_to(rig: &Rig, member: Member, v4: bool, how: u16) {
-    rig.plane.set_target(
-        member,
-        &Target {
-            destination_mac: backend_mac(member),
-            source_mac: OWN,
-            flags: TARGET_USED | TARGET_RESOLVED | how,
-            weight: 1,
-            vip: WEB_ID,
-            address: Address::from(backend(member, v4)),
-            mtu: 1500,
-            ..Target::default()
-        },
-    );
+    tunnel::lead(rig, member, backend(member, v4), how, 1500);
 }
 
 /// A rig whose web services of both families have `flags`, and whose targets are reached by `how`.
 fn rig(v4: bool, how: u16, flags: u32) -> Result<Rig> {
-    let mut rig = Rig::new()?;
-    rig.plane.set_outer_source(&OuterSource {
-        v4: (SOURCE_V4, 32),
-        v6: (SOURCE_V6, 128),
-        gue_port: GUE_PORT,
-    });
+    let rig = tunnel::rig(flags)?;
     for member in 1..=4 {
         tunnel_to(&rig, member, v4, how);
     }
-    rig.set(IPV6_SLOT, Slot::settled(1));
-    let mut services = vec![
-        rig.service(VIP, WEB, TCP, WEB_ID, WEB_SLOT, 1),
-        rig.address(VIP, 3),
-        rig.service(IpAddr::from(VIP6), WEB, TCP, 91, IPV6_SLOT, 1),
-        rig.address(IpAddr::from(VIP6), 5),
-    ];
-    for service in &mut services {
-        service.flags |= flags;
-    }
-    rig.plane.set_services(&services)?;
     Ok(rig)
 }
 
