@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{Array, Map, MapData, PerCpuArray};
+use foobar::dataplane::VipEntries;
 use foobar_common::address::Address;
 use foobar_common::counters::{Counter, Counters};
 use foobar_common::flow::{flow_hash, vip_positions};
 use foobar_common::settings::Settings;
 use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots, Member, Phase, Slot};
 use foobar_common::target::Target;
-use foobar_common::vip::{VIP_TABLE_ENTRIES, Vip, VipKey, VipTable};
+use foobar_common::vip::{VIP_TABLE_ENTRIES, VipKey};
 
 use crate::world::{Backend, backend_of};
 
@@ -24,7 +25,7 @@ const COUNTER_BYTES: usize = size_of::<Counters>();
 /// The pinned maps of one balancer.
 pub struct Pins {
     settings: Array<MapData, [u8; size_of::<Settings>()]>,
-    vips: Array<MapData, [u8; size_of::<VipTable>()]>,
+    vips: VipEntries,
     hot: Array<MapData, [u8; size_of::<HotSlots>()]>,
     cold: Array<MapData, [u8; size_of::<ColdSlot>()]>,
     targets: Array<MapData, [u8; size_of::<Target>()]>,
@@ -67,7 +68,7 @@ impl Pins {
         };
         Ok(Self {
             settings: Array::try_from(Map::Array(map("SETTINGS")?))?,
-            vips: Array::try_from(Map::Array(map("VIPS")?))?,
+            vips: VipEntries::of(&map("VIPS")?)?,
             hot: Array::try_from(Map::Array(map("HOT_SLOTS")?))?,
             cold: Array::try_from(Map::Array(map("COLD_SLOTS")?))?,
             targets: Array::try_from(Map::Array(map("TARGETS")?))?,
@@ -84,15 +85,12 @@ impl Pins {
         let seed = long(offset_of!(Settings, vip_seed) + 8 * half as usize);
         let address = Address::from(service.ip());
         let key = VipKey::service(address, service.port().to_be(), TCP);
-        let vips = self.vips.get(&0, 0)?;
         for position in vip_positions(seed, address.words(), key.tail(), VIP_TABLE_ENTRIES - 1) {
-            let entry = (half * VIP_TABLE_ENTRIES + position) as usize * size_of::<Vip>();
-            let word = |at| u32::from_ne_bytes(part(&vips, entry + at));
-            let bytes: [u8; 16] = part(&vips, entry + offset_of!(VipKey, address));
-            if bytes == address.bytes && word(offset_of!(VipKey, port_be)) == key.tail() {
+            let vip = self.vips.get(half * VIP_TABLE_ENTRIES + position);
+            if vip.key.address == address && vip.key.tail() == key.tail() {
                 return Ok(SlotRange {
-                    base: word(offset_of!(Vip, slot_base)),
-                    mask: word(offset_of!(Vip, slot_mask)),
+                    base: vip.slot_base,
+                    mask: vip.slot_mask,
                     seed: [
                         long(offset_of!(Settings, flow_seed)),
                         long(offset_of!(Settings, flow_seed) + 8),

@@ -33,7 +33,7 @@ pub use pins::{Claim, Pins};
 pub use server_ids::ServerIds;
 pub use translation::Translation;
 pub use tunnels::OuterSource;
-pub use vips::{Services, VipTableFull};
+pub use vips::{Services, VipEntries, VipTableFull};
 
 use std::time::Duration;
 

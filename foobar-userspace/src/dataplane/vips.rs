@@ -1,10 +1,12 @@
 //! The two-choice VIP table, built collision-free in the idle half and put in force by one store.
 
+use std::io;
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
 
+use aya::maps::MapData;
 use foobar_common::flow::vip_positions;
 use foobar_common::settings::{FILTER_WORDS, Settings, filter_bit};
 use foobar_common::vip::{
@@ -13,6 +15,7 @@ use foobar_common::vip::{
 
 use super::counters::Value;
 use super::load::{DataPlane, GRACE};
+use super::region::Region;
 
 /// Entries for the VIP table: services, and an address entry for each of their addresses.
 pub type Services = Vec<Vip>;
@@ -24,6 +27,25 @@ pub type Services = Vec<Vip>;
 pub struct VipTableFull {
     /// How many there are.
     pub entries: usize,
+}
+
+/// The entries of a VIP table, for who reads it beside its daemon: it is too large a value to be handed about.
+#[derive(Debug)]
+pub struct VipEntries(Region<Vip>);
+
+impl VipEntries {
+    /// Those of the map `VIPS`.
+    ///
+    /// # Errors
+    /// Where the map can't be mapped.
+    pub fn of(map: &MapData) -> io::Result<Self> {
+        Region::of(map).map(Self)
+    }
+
+    /// The entry at a place in the whole table.
+    pub fn get(&self, position: u32) -> Vip {
+        self.0.get(position)
+    }
 }
 
 /// Gives each entry one of its two positions, moving others to their second one where need be (cuckoo
