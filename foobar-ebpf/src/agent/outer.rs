@@ -125,10 +125,18 @@ fn port_fits(frame: &Frame, settings: &AgentSettings, offset: usize, protocol: u
     }
 }
 
+/// A number of entries, read anew at every step of a loop. Read once, the compiler would make one bound of it and
+/// the array's length, in a way in which the verifier of Linux 6.1 loses it.
+#[inline(always)]
+fn now(count: &u32) -> u32 {
+    // SAFETY: a reference can be read.
+    unsafe { core::ptr::from_ref(count).read_volatile() }
+}
+
 #[inline(always)]
 fn trusted(settings: &AgentSettings, source: [u64; 2]) -> bool {
     for place in 0..MAX_TRUSTED {
-        if place as u32 >= settings.trusted_count {
+        if place as u32 >= now(&settings.trusted_count) {
             return false;
         }
         if settings.trusted[place].holds(source) {
@@ -144,7 +152,7 @@ fn own(settings: &AgentSettings, destination: [u64; 2]) -> bool {
         return true;
     }
     for place in 0..MAX_ADDRESSES {
-        if place as u32 >= settings.address_count {
+        if place as u32 >= now(&settings.address_count) {
             return false;
         }
         let address = settings.addresses[place];
