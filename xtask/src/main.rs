@@ -10,6 +10,7 @@ mod lab;
 mod pktgen;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 use std::ffi::OsString;
@@ -103,6 +104,8 @@ enum Command {
     },
     /// Compare the balancer's program with its reference model, packet by packet; needs root
     Fuzz(fuzz::FuzzArgs),
+    /// Boot another kernel in a virtual machine, load every program there, and run tests
+    VmTest(vm::VmArgs),
     /// Relay one address into the lab (what `up --publish` starts)
     #[command(hide = true)]
     Relay(lab::publish::RelayArgs),
@@ -164,6 +167,7 @@ impl Command {
             Self::Bench { options } => return bench::run(&options),
             Self::Pktgen { options } => return pktgen::run(&options),
             Self::Fuzz(args) => fuzz::run(&args)?,
+            Self::VmTest(args) => return vm::run(&args),
             Self::Relay(args) => lab::publish::relay(&args)?,
         }
         Ok(ExitCode::SUCCESS)

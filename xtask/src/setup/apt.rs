@@ -5,6 +5,7 @@
 //! between, by the next set-up.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,9 +18,10 @@ const LOCK: &str = "/run/foobar-setup.lock";
 /// In the policy file that is ours, so that it is never taken for the machine's own.
 const MARK: &str = "foobar: no service is started while cargo xtask setup installs packages";
 
-/// apt-get, with the package lists brought up to date once and only if something is installed.
+/// apt-get, with the package lists brought up to date once and only if something is installed. What it says goes
+/// to standard error: what a command prints may be for programs.
 #[derive(Debug, Default)]
-pub(super) struct Apt {
+pub(crate) struct Apt {
     updated: bool,
 }
 
@@ -36,13 +38,13 @@ impl Apt {
         if !exec::is_root() {
             bail!("installing packages needs root; run `cargo xtask setup` as root, or install: {list}");
         }
-        println!("setup: installing {list}");
+        eprintln!("setup: installing {list}");
         let lock = File::create(LOCK).with_context(|| format!("cannot make {LOCK}"))?;
         lock.lock().with_context(|| format!("cannot lock {LOCK}"))?;
         self.update()?;
         let mut words = vec!["apt-get", "-q", "-y", "install", "--no-install-recommends", "--"];
         words.extend(packages);
-        exec::run(&mut without_services(Path::new(POLICY), &words)?)
+        exec::run(without_services(Path::new(POLICY), &words)?.stdout(io::stderr()))
     }
 
     /// Whether the lists know a package of that name.
@@ -52,9 +54,14 @@ impl Apt {
             && exec::output(Command::new("apt-cache").args(["show", package])).is_ok()
     }
 
-    fn update(&mut self) -> Result<()> {
+    /// Brings the package lists up to date, where this process may.
+    pub(crate) fn update(&mut self) -> Result<()> {
         if !self.updated && exec::is_root() {
-            exec::run(Command::new("apt-get").args(["-q", "update"]))?;
+            exec::run(
+                Command::new("apt-get")
+                    .args(["-q", "update"])
+                    .stdout(io::stderr()),
+            )?;
             self.updated = true;
         }
         Ok(())

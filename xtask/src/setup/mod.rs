@@ -11,6 +11,9 @@ use anyhow::{Result, bail};
 
 use crate::compiler;
 
+pub(crate) use apt::Apt;
+pub(crate) use tools::Tool;
+
 /// Whether `setup` may change the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -43,16 +46,28 @@ pub(crate) fn run(mode: Mode) -> Result<()> {
     Ok(())
 }
 
+/// Installs what is missing of some programs that only one command needs, as [`run`] does; or says what that is.
+pub(crate) fn require(tools: &[Tool]) -> Result<()> {
+    let missing: Vec<_> = tools::missing_of(tools).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // On standard error: what the command prints may be for programs.
+    eprintln!("setup: missing are");
+    for tool in &missing {
+        eprintln!("  {tool}");
+    }
+    let packages: Vec<_> = missing.iter().map(|tool| tool.package).collect();
+    Apt::default().install(&packages)?;
+    if let Some(tool) = tools::missing_of(tools).next() {
+        bail!("still missing after the installation: {tool}");
+    }
+    Ok(())
+}
+
 /// What is missing, in words.
 fn missing() -> Vec<String> {
-    let mut missing: Vec<_> = tools::missing()
-        .map(|tool| {
-            format!(
-                "{} ({}; Debian package {})",
-                tool.program, tool.purpose, tool.package
-            )
-        })
-        .collect();
+    let mut missing: Vec<_> = tools::missing().map(ToString::to_string).collect();
     match compiler::find() {
         None => missing.push(format!(
             "a Rust compiler with the sources of `core` (rustup: `rustup component add rust-src \

@@ -3,15 +3,28 @@
 //! The database comes from the `-core` packages: they hold the programs without a service, so that there
 //! is nothing to start or to enable.
 
+use std::fmt;
+
 use crate::exec;
 
 /// A program that must be there.
 #[derive(Debug)]
-pub(super) struct Tool {
-    pub(super) program: &'static str,
+pub(crate) struct Tool {
+    pub(crate) program: &'static str,
     /// Debian's (and Ubuntu's) package.
-    pub(super) package: &'static str,
-    pub(super) purpose: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) purpose: &'static str,
+}
+
+impl fmt::Display for Tool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            program,
+            package,
+            purpose,
+        } = self;
+        write!(f, "{program} ({purpose}; Debian package {package})")
+    }
 }
 
 const fn tool(program: &'static str, package: &'static str, purpose: &'static str) -> Tool {
@@ -44,7 +57,12 @@ const TOOLS: [Tool; 17] = [
 
 /// The programs that are not there.
 pub(super) fn missing() -> impl Iterator<Item = &'static Tool> {
-    TOOLS
+    missing_of(&TOOLS)
+}
+
+/// Those of some programs that are not there.
+pub(super) fn missing_of(tools: &[Tool]) -> impl Iterator<Item = &Tool> {
+    tools
         .iter()
         .filter(|tool| exec::find_program(tool.program).is_none())
 }
