@@ -53,6 +53,8 @@ pub struct Status {
     pub nic: DropCounters,
     /// Notes, as of the last sweep.
     pub notes: NotesStatus,
+    /// What the sweeps have cost.
+    pub sweeps: SweepStatus,
     /// The data plane's counters, by name.
     pub counters: BTreeMap<String, u64>,
     /// The VIPs, in the configuration's order.
@@ -79,6 +81,15 @@ pub struct NotesStatus {
     pub used: u64,
     /// Notes that it has room for.
     pub capacity: u64,
+}
+
+/// What the sweeps of the notes have cost since the daemon began.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct SweepStatus {
+    /// How many there were.
+    pub count: u64,
+    /// CPU time of all of them together, in microseconds.
+    pub cpu_us: u64,
 }
 
 /// A VIP.

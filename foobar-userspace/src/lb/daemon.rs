@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use foobar_common::check::CHECK_MARK;
+use nix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -15,7 +16,7 @@ use super::presence::{self, Presence};
 use super::steering::Steering;
 use super::view::Context;
 use super::{adopt, features, preflight};
-use crate::admin::{self, Request};
+use crate::admin::{self, Request, SweepStatus};
 use crate::config::{self, Config};
 use crate::dataplane::{self, Attachment, CheckProgram, Claim, DataPlane, Mode, Pins, Sizes, monotonic_ns};
 use crate::health::Scheduler;
@@ -44,6 +45,7 @@ struct Daemon {
     started: Instant,
     last_reload_error: Option<String>,
     next_sweep: Instant,
+    sweeps: SweepStatus,
     check_program: Result<CheckProgram, dataplane::Error>,
     pins: Pins,
     _claim: Claim,
@@ -108,6 +110,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         started: Instant::now(),
         last_reload_error: None,
         next_sweep: Instant::now(),
+        sweeps: SweepStatus::default(),
         interface,
         config,
         check_program: Ok(check),
@@ -292,9 +295,12 @@ impl Daemon {
         }
         let begin = Instant::now();
         if begin >= self.next_sweep && self.steering.needs_sweep() {
+            let cpu = cpu_time();
             if let Err(error) = self.steering.sweep(now_ns) {
                 tracing::error!(%error, "the notes can't be read: no slot settles");
             }
+            self.sweeps.count += 1;
+            self.sweeps.cpu_us += cpu_time().saturating_sub(cpu).as_micros() as u64;
             self.resolver.set(self.steering.neighbours());
             self.check();
             self.next_sweep = Instant::now() + SWEEP.max(begin.elapsed() * 10);
@@ -321,6 +327,7 @@ impl Daemon {
                     checks: &checks,
                     uptime_s: self.started.elapsed().as_secs(),
                     last_reload_error: self.last_reload_error.clone(),
+                    sweeps: self.sweeps,
                 });
                 // Who asked may be gone.
                 drop(reply.send(status.map_err(|error| error.to_string())));
@@ -337,6 +344,13 @@ impl Daemon {
             }
         }
     }
+}
+
+/// CPU time of the calling thread.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .map(Duration::from)
+        .unwrap_or_default()
 }
 
 /// The seed of the flow hash: the file's, else the one in the pinned map, else a new one.

@@ -6,7 +6,7 @@ use foobar_common::counters::Counter;
 use foobar_common::slot::Phase;
 
 use super::steering::{Steering, Vip};
-use crate::admin::{BackendStatus, DropCounters, NotesStatus, PhaseCounts, Status, VipStatus};
+use crate::admin::{BackendStatus, DropCounters, NotesStatus, PhaseCounts, Status, SweepStatus, VipStatus};
 use crate::balancer::plan::Serving;
 use crate::health::{CheckStatus, State};
 use crate::network::NicCounters;
@@ -19,6 +19,7 @@ pub(super) struct Context<'a> {
     pub(super) checks: &'a BTreeMap<u32, CheckStatus>,
     pub(super) uptime_s: u64,
     pub(super) last_reload_error: Option<String>,
+    pub(super) sweeps: SweepStatus,
 }
 
 impl Steering {
@@ -45,6 +46,7 @@ impl Steering {
                 used: self.notes as u64,
                 capacity: u64::from(self.plane.note_capacity()),
             },
+            sweeps: context.sweeps,
             counters: Counter::ALL
                 .iter()
                 .map(|&counter| (counter.name().to_owned(), counters.get(counter)))
