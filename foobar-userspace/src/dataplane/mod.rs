@@ -6,6 +6,7 @@
 mod admission;
 mod agent;
 mod attach;
+mod batch;
 mod checks;
 mod counters;
 mod fragments;

@@ -5,8 +5,10 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use aya::Pod;
+use aya::maps::IterableMap as _;
 use foobar_common::note::{FlowKey, Note, PENDING_WAYS, PendingNote};
 
+use super::batch;
 use super::counters::Value;
 use super::load::DataPlane;
 
@@ -53,13 +55,13 @@ impl DataPlane {
         }
         let mut left = 0;
         let mut doomed = Vec::new();
-        for entry in self.notes.iter() {
-            let (key, note) = entry.map_err(io::Error::other)?;
-            match judge(NoteEntry::Noted(key.0, note.0)) {
+        batch::each(
+            self.notes.map(),
+            |key: Value<FlowKey>, note: Value<Note>| match judge(NoteEntry::Noted(key.0, note.0)) {
                 Sweep::Keep => left += 1,
                 Sweep::Delete => doomed.push((key, note)),
-            }
-        }
+            },
+        )?;
         for (key, note) in doomed {
             // One that a packet has used or overwritten meanwhile is another note now.
             if self.notes.get(&key, 0).is_ok_and(|now| now.0 == note.0) {
