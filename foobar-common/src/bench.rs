@@ -199,7 +199,7 @@ pub mod received {
 /// Flows in an element of the receivers' map: it is read much faster than flow by flow.
 pub const SEEN_TOGETHER: u32 = 64;
 
-/// What the receivers have seen of a flow.
+/// What the receivers, or the witness, have seen of a flow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -209,6 +209,18 @@ pub struct Seen {
     pub backend: u16,
     /// How often that was another one than before.
     pub moves: u16,
+}
+
+impl Seen {
+    /// From the map's word.
+    pub const fn of_word(word: u64) -> Self {
+        let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
+        Self {
+            packets: u32::from_ne_bytes([a, b, c, d]),
+            backend: u16::from_ne_bytes([e, f]),
+            moves: u16::from_ne_bytes([g, h]),
+        }
+    }
 }
 
 /// What tells a flow, of its number.

@@ -14,7 +14,7 @@ use foobar_ebpf::packet::{Frame, ethernet};
 use crate::wrapper::{self, TRAFFIC};
 
 #[btf_map]
-static LIVE: Array<Live, 1> = Array::new();
+pub static LIVE: Array<Live, 1> = Array::new();
 
 /// The segment's ports, by their members' numbers.
 #[btf_map]
@@ -83,7 +83,7 @@ pub fn receive(context: &XdpContext) -> Option<u32> {
     let frame = unsafe { Frame::of_context(context.ctx) };
     let counts = RECEIVED.get_ptr_mut(backend)?;
     let place = match destination(&frame, live)? {
-        Destination::Member(member) if member == backend => match note(&frame, live, backend) {
+        Destination::Member(member) if member == backend => match note_frame(&frame, live, backend) {
             Some(()) => received::FLOWS,
             None => received::UNKNOWN,
         },
@@ -95,14 +95,15 @@ pub fn receive(context: &XdpContext) -> Option<u32> {
 }
 
 /// Whom a frame is for.
-enum Destination {
+pub enum Destination {
     Member(u32),
     Router,
     Nobody,
 }
 
+/// Whom a frame is for, by its destination MAC address.
 #[inline(always)]
-fn destination(frame: &Frame, live: &Live) -> Option<Destination> {
+pub fn destination(frame: &Frame, live: &Live) -> Option<Destination> {
     let view = frame.at::<[u8; ethernet::LENGTH]>(0)?;
     let (head, tail) = (u64::from(view.get::<u32, 0>()), view.get::<u16, 4>());
     Some(if head == live.targets {
@@ -114,20 +115,25 @@ fn destination(frame: &Frame, live: &Live) -> Option<Destination> {
     })
 }
 
-/// Notes the packet at its flow. Backends of one flow would be on several CPUs: then the packets are not all
-/// counted, but the moves between them tell.
+/// Notes the packet at its flow, which the frame tells.
 #[inline(always)]
-fn note(frame: &Frame, live: &Live, backend: u32) -> Option<()> {
+fn note_frame(frame: &Frame, live: &Live, backend: u32) -> Option<()> {
     let client = frame.at::<u32>((live.client_at & 0xff) as usize)?.get::<u32, 0>();
     let port = frame.at::<u16>((live.port_at & 0xff) as usize)?.get::<u16, 0>();
     let client = u32::from_be(client).wrapping_sub(TRAFFIC.get(0)?.client as u32);
-    let number = Flow::live_number(client, u16::from_be(port))?;
-    let together = FLOWS.get_ptr_mut(number as u32 / SEEN_TOGETHER)?;
+    note(Flow::live_number(client, u16::from_be(port))?, backend)
+}
+
+/// Notes a packet at its flow. Backends of one flow would be on several CPUs: then the packets are not all
+/// counted, but the moves between them tell.
+#[inline(always)]
+pub fn note(flow: u64, backend: u32) -> Option<()> {
+    let together = FLOWS.get_ptr_mut(flow as u32 / SEEN_TOGETHER)?;
     // SAFETY: a pointer into an element of an array map, which is plain words.
     unsafe {
         let seen = together
             .cast::<Seen>()
-            .add((number as u32 % SEEN_TOGETHER) as usize);
+            .add((flow as u32 % SEEN_TOGETHER) as usize);
         let before = (*seen).backend;
         if before != 0 && u32::from(before) != backend {
             (*seen).moves = (*seen).moves.saturating_add(1);

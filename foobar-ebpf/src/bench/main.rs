@@ -1,7 +1,7 @@
 //! The bench's programs: `wrapper` makes the next packet of a rotating set of flows and tail-calls the
 //! program that is measured: the balancer, or one of those here. `null` does nothing, `resizing` changes the
 //! frame's length and nothing else: they give the wrapper's own cost. `floor` is the least that a balancer
-//! of this design could do.
+//! of this design could do. `witness` is the wrapper that also sees where each packet went.
 //!
 //! For `cargo xtask pktgen` there are `generator`, `segment` and `receiver`: frames that really travel.
 //!
@@ -16,6 +16,7 @@
 
 mod floor;
 mod live;
+mod witness;
 mod wrapper;
 
 use aya_ebpf::bindings::xdp_action;
@@ -31,6 +32,16 @@ static SUBJECT: ProgramArray<1> = ProgramArray::new();
 #[xdp(frags)]
 pub fn wrapper(context: XdpContext) -> u32 {
     if wrapper::next(&context).is_some() {
+        // SAFETY: nothing here has anything to drop.
+        unsafe { SUBJECT.tail_call(&context, 0) };
+    }
+    xdp_action::XDP_ABORTED
+}
+
+/// Sees where the packet before went, and does what [`wrapper`] does.
+#[xdp(frags)]
+pub fn witness(context: XdpContext) -> u32 {
+    if witness::see(&context).is_some() && wrapper::next(&context).is_some() {
         // SAFETY: nothing here has anything to drop.
         unsafe { SUBJECT.tail_call(&context, 0) };
     }

@@ -18,7 +18,7 @@ pub static TRAFFIC: Array<Traffic, 1> = Array::new();
 
 /// Not per CPU: one run at a time, and its thread may be moved between two of them.
 #[btf_map]
-static PROGRESS: Array<Progress, { LANES as usize }> = Array::new();
+pub static PROGRESS: Array<Progress, { LANES as usize }> = Array::new();
 
 /// When each block of packets began, CLOCK_MONOTONIC in nanoseconds.
 #[btf_map]

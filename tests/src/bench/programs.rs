@@ -6,8 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, Map, MapData, PerCpuArray, ProgramArray};
 use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use foobar_common::bench::{BLOCK, LANES, STAMPS, TRAFFIC_WORDS, Traffic};
+use foobar_common::bench::{
+    BLOCK, LANES, LIVE_WORDS, Live, SEEN_TOGETHER, STAMPS, Seen, TRAFFIC_WORDS, Traffic,
+};
 
+use super::plane::mac;
 use super::traffic::bytes;
 use crate::artifacts;
 
@@ -44,6 +47,24 @@ pub enum Subject<'a> {
     Beside(Beside),
 }
 
+/// Who makes the packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Maker {
+    /// Nobody looks where they go.
+    Wrapper,
+    /// It sees where each but the last one of a run went.
+    Witness,
+}
+
+impl Maker {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Wrapper => "wrapper",
+            Self::Witness => "witness",
+        }
+    }
+}
+
 /// What a run of the wrapper gave back.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -63,6 +84,8 @@ pub struct Programs {
     progress: Array<MapData, [u64; 3]>,
     times: Array<MapData, u64>,
     floor_counters: PerCpuArray<MapData, [u64; 3]>,
+    /// What the witness has seen, some flows together.
+    flows: Array<MapData, [u64; SEEN_TOGETHER as usize]>,
     /// Blocks that each lane has sent.
     sent: [u64; LANES as usize],
 }
@@ -70,13 +93,28 @@ pub struct Programs {
 impl Programs {
     /// Loads the programs and fills the floor's tables.
     pub fn load() -> Result<Self> {
-        let mut object = EbpfLoader::new().load(&fs::read(artifacts::object("bench")?)?)?;
+        Self::load_for(1)
+    }
+
+    /// As [`Self::load`], with room for what [`Self::run_seen`] sees of so many flows.
+    pub fn load_for(flows: u64) -> Result<Self> {
+        let mut object = EbpfLoader::new()
+            .map_max_entries("FLOWS", (flows as u32).div_ceil(SEEN_TOGETHER))
+            .load(&fs::read(artifacts::object("bench")?)?)?;
         for (_, program) in object.programs_mut() {
             let program: &mut Xdp = program.try_into()?;
             program.load()?;
         }
         fill_floor(&mut object)?;
+        let [a, b, c, d, ..] = mac(0);
+        let live = Live {
+            targets: u32::from_ne_bytes([a, b, c, d]).into(),
+            ..Live::default()
+        };
+        let mut told: Array<_, [u64; LIVE_WORDS]> = map(&mut object, "LIVE")?.try_into()?;
+        told.set(0, live.words(), 0)?;
         Ok(Self {
+            flows: map(&mut object, "FLOWS")?.try_into()?,
             subject: map(&mut object, "SUBJECT")?.try_into()?,
             traffic: map(&mut object, "TRAFFIC")?.try_into()?,
             progress: map(&mut object, "PROGRESS")?.try_into()?,
@@ -104,7 +142,8 @@ impl Programs {
         );
         let lane = traffic.lane as usize;
         let first = self.sent[lane];
-        let (action, frame) = self.send(subject, traffic, &bytes(traffic), blocks * BLOCK as u32)?;
+        let packets = blocks * BLOCK as u32;
+        let (action, frame) = self.send(Maker::Wrapper, subject, traffic, &bytes(traffic), packets)?;
         self.sent[lane] += u64::from(blocks);
         let times = (first..first + u64::from(blocks))
             .map(|block| self.times.get(&(block as u32 % STAMPS), 0))
@@ -121,16 +160,35 @@ impl Programs {
         })
     }
 
+    /// Sends so many blocks of packets to a program, and sees which target each but the last one goes to. Returns how
+    /// many are looked at.
+    pub fn run_seen(&mut self, program: &ProgramFd, traffic: &Traffic, blocks: u32) -> Result<u64> {
+        let (subject, packets) = (Subject::Tested(program), blocks * BLOCK as u32);
+        self.send(Maker::Witness, subject, traffic, &bytes(traffic), packets)?;
+        self.sent[traffic.lane as usize] += u64::from(blocks);
+        Ok(u64::from(packets) - 1)
+    }
+
+    /// What has been seen of the first `flows` flows.
+    pub fn seen(&self, flows: u64) -> Result<Vec<Seen>> {
+        let mut all = Vec::with_capacity(flows as usize);
+        for element in 0..(flows as u32).div_ceil(SEEN_TOGETHER) {
+            all.extend(self.flows.get(&element, 0)?.map(Seen::of_word));
+        }
+        all.truncate(flows as usize);
+        Ok(all)
+    }
+
     /// The packet that the wrapper makes of the one before it.
     pub fn next(&mut self, traffic: &Traffic, before: &[u8]) -> Result<Vec<u8>> {
-        let (_, frame) = self.send(Subject::Beside(Beside::Null), traffic, before, 1)?;
+        let (_, frame) = self.send(Maker::Wrapper, Subject::Beside(Beside::Null), traffic, before, 1)?;
         Ok(frame)
     }
 
-    /// Has the wrapper make packets of a frame and send them to a program; returns the last one's verdict and
-    /// what is left of it.
+    /// Has packets made of a frame and sent to a program; returns the last one's verdict and what is left of it.
     fn send(
         &mut self,
+        maker: Maker,
         subject: Subject<'_>,
         traffic: &Traffic,
         frame: &[u8],
@@ -143,7 +201,7 @@ impl Programs {
         };
         self.subject.set(0, called, 0)?;
         let mut after = vec![0; frame.len() + 256];
-        let result = program(&self.object, "wrapper")?.test_run(TestRunOptions {
+        let result = program(&self.object, maker.name())?.test_run(TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut after),
             repeat: packets,

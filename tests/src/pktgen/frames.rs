@@ -151,19 +151,10 @@ impl Frames {
         let mut counts = FlowCounts::default();
         for (element, sent) in (0..).zip(sent.chunks(SEEN_TOGETHER as usize)) {
             for (&sent, word) in sent.iter().zip(self.flows.get(&element, 0)?) {
-                counts.add(sent, seen(word));
+                counts.add(sent, Seen::of_word(word));
             }
         }
         Ok(counts)
-    }
-}
-
-fn seen(word: u64) -> Seen {
-    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
-    Seen {
-        packets: u32::from_ne_bytes([a, b, c, d]),
-        backend: u16::from_ne_bytes([e, f]),
-        moves: u16::from_ne_bytes([g, h]),
     }
 }
 
