@@ -20,6 +20,7 @@ pub mod pins;
 pub mod pktgen;
 pub mod process;
 pub mod steady;
+pub mod stop;
 pub mod streams;
 pub mod table;
 pub mod takeover;

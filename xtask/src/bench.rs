@@ -10,15 +10,27 @@ use crate::build::cargo;
 use crate::ebpf::{self, Variant};
 use crate::{exec, workspace};
 
-/// Builds and measures; the exit code is the measurement's.
+/// Builds and measures; the exit code is the measurement's. A rolling restart is of the daemon that users get.
 pub(crate) fn run(options: &[OsString]) -> Result<ExitCode> {
-    run_measurement("foobar-bench", options)
+    run_measurement("foobar-bench", &["foobar"], options)
 }
 
-/// Builds the programs as they are shipped and a program of the tests' package, and runs that.
-pub(crate) fn run_measurement(name: &str, options: &[OsString]) -> Result<ExitCode> {
+/// Builds the programs as they are shipped, a program of the tests' package, and what it starts; and runs that
+/// program.
+pub(crate) fn run_measurement(name: &str, starts: &[&str], options: &[OsString]) -> Result<ExitCode> {
     ebpf::build(Variant::Release)?;
-    exec::run(cargo().args(["build", "--package", "foobar-tests", "--bin", name]))?;
+    let mut build = cargo();
+    build.args([
+        "build",
+        "--package",
+        "foobar-tests",
+        "--package",
+        "foobar-userspace",
+    ]);
+    for program in [&[name], starts].concat() {
+        build.args(["--bin", program]);
+    }
+    exec::run(&mut build)?;
     let program = workspace::target_dir().join("debug").join(name);
     let status = Command::new(&program)
         .args(options)

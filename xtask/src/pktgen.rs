@@ -10,5 +10,5 @@ use crate::bench::run_measurement;
 
 /// Builds and sends; the exit code tells whether every packet is accounted for.
 pub(crate) fn run(options: &[OsString]) -> Result<ExitCode> {
-    run_measurement("foobar-pktgen", options)
+    run_measurement("foobar-pktgen", &[], options)
 }

@@ -95,6 +95,8 @@ impl Step {
                         "--test",
                         "pktgen",
                         "--test",
+                        "restart",
+                        "--test",
                         "second_chance",
                         "--test",
                         "lab",

@@ -82,6 +82,14 @@ impl DataPlane {
             .map_err(io::Error::other)
     }
 
+    /// How many pending notes there are, those that no longer count included.
+    pub fn pending_notes(&self) -> usize {
+        (0..self.pending.len())
+            .flat_map(|set| (0..PENDING_WAYS).map(move |way| (set, way)))
+            .filter(|&(set, way)| self.pending.u64(set, way * 8).load(Ordering::Relaxed) != 0)
+            .count()
+    }
+
     /// How many notes the map has room for.
     pub const fn note_capacity(&self) -> u32 {
         self.note_capacity

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
-use clap::Parser;
 use clap::builder::PossibleValuesParser;
+use clap::{Parser, Subcommand};
 use foobar_tests::bench::case::{CASES, Case, named, rows};
 use foobar_tests::bench::measure::{Effort, measure};
 use foobar_tests::bench::programs::Programs;
 use foobar_tests::bench::report::{self, Measured};
+use foobar_tests::bench::restart::command::RollingRestart;
 use foobar_tests::bench::{compare, targets};
 use indicatif::{ProgressBar, ProgressStyle};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -18,8 +19,14 @@ use nix::unistd::Pid;
 
 /// Measure the balancer's program: nanoseconds a packet, by BPF_PROG_TEST_RUN; needs root, attaches nothing
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+#[command(
+    name = "cargo xtask bench",
+    bin_name = "cargo xtask bench",
+    args_conflicts_with_subcommands = true
+)]
 struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Fewer and shorter rounds: a first impression
     #[arg(long)]
     quick: bool,
@@ -38,6 +45,12 @@ struct Args {
     compare: Option<PathBuf>,
 }
 
+/// What else is measured.
+#[derive(Debug, Subcommand)]
+enum Other {
+    RollingRestart(RollingRestart),
+}
+
 fn main() -> ExitCode {
     match Args::parse().run() {
         Ok(code) => code,
@@ -54,6 +67,9 @@ impl Args {
             nix::unistd::geteuid().is_root(),
             "the bench loads eBPF programs: run it as root"
         );
+        if let Some(Other::RollingRestart(restart)) = &self.other {
+            return restart.run(stay_on_one_cpu);
+        }
         let then = self.compare.as_deref().map(report::read).transpose()?;
         let now = self.measure()?;
         if let Some(path) = &self.save {

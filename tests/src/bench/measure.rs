@@ -249,7 +249,8 @@ impl Times {
     }
 }
 
-fn summary(times: &[f64]) -> Summary {
+/// Of the times of some rounds, at least one.
+pub(super) fn summary(times: &[f64]) -> Summary {
     let mut sorted = times.to_vec();
     sorted.sort_by(f64::total_cmp);
     Summary {

@@ -7,7 +7,8 @@
 //!
 //! [`case`] says what is measured, [`traffic`] makes its frames, [`plane`] the balancer's tables for it;
 //! [`programs`] runs, [`measure`] judges: a row counts only if the balancer's own counters show that every
-//! packet took the way that the case claims. [`report`] and [`compare`] tell people.
+//! packet took the way that the case claims. [`report`] and [`compare`] tell people. [`restart`] is of its own: what
+//! becomes of all that while backends come and go.
 
 pub mod case;
 pub mod compare;
@@ -15,5 +16,6 @@ pub mod measure;
 pub mod plane;
 pub mod programs;
 pub mod report;
+pub mod restart;
 pub mod targets;
 pub mod traffic;

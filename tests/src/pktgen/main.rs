@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use foobar_common::bench::{MAX_LIVE_BACKENDS, MAX_LIVE_FLOWS};
@@ -12,9 +12,8 @@ use foobar_tests::bench::report::count;
 use foobar_tests::pktgen::case::{all, named};
 use foobar_tests::pktgen::report::{self, Report};
 use foobar_tests::pktgen::run::{Request, run};
+use foobar_tests::stop::Stop;
 use indicatif::{ProgressBar, ProgressStyle};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// The flows of a case that does not ask for more.
 const FLOWS: u64 = 1 << 16;
@@ -60,7 +59,7 @@ impl Args {
             nix::unistd::geteuid().is_root(),
             "this loads eBPF programs and makes network namespaces: run it as root"
         );
-        let stop = stop_signals()?;
+        let stop = Stop::new()?;
         let cases: Vec<Case> = if self.case.is_empty() {
             all().copied().collect()
         } else {
@@ -92,10 +91,7 @@ impl Args {
             }
             let outcome = run(request, |packets| {
                 bar.inc(packets);
-                match stop.read_signal()? {
-                    Some(_) => bail!("stopped by a signal"),
-                    None => Ok(()),
-                }
+                stop.check()
             })
             .with_context(|| case.name)?;
             sound &= outcome.is_sound();
@@ -120,16 +116,4 @@ impl Args {
 /// A usual number of flows; a flood has as many as there can be.
 fn flows_of(case: &Case) -> u64 {
     if case.is_flood() { MAX_LIVE_FLOWS } else { FLOWS }
-}
-
-/// SIGINT and SIGTERM, to be looked for between packets: the namespaces have to go first.
-fn stop_signals() -> Result<SignalFd> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    signals.thread_block()?;
-    Ok(SignalFd::with_flags(
-        &signals,
-        SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
-    )?)
 }
