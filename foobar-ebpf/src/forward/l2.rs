@@ -8,7 +8,7 @@ use foobar_common::slot::Member;
 use foobar_common::steering::Segment;
 use foobar_common::target::{HOT_PLAIN, TARGET_ENTRIES, TARGET_RESOLVED, Target};
 
-use crate::maps::{HOT_TARGETS, TARGET_COUNTERS, TARGETS, TX_PORTS};
+use crate::maps::{HOT_TARGETS, TARGET_COUNTERS, TARGETS, TX_PORTS, within};
 use crate::outcome::{Action, Refusal};
 use crate::packet::ethernet;
 use crate::steer::opens;
@@ -80,7 +80,7 @@ pub fn rewrite(ethernet: ethernet::Header, settings: &Settings, member: Member) 
     };
     let place = targets
         .cast::<u64>()
-        .wrapping_add(member as usize & (TARGET_ENTRIES - 1));
+        .wrapping_add(within::<{ TARGET_ENTRIES as u32 - 1 }>(u32::from(member)));
     // SAFETY: a pointer into an array map, inside of the element by the mask; the daemon writes each word as one.
     let word = unsafe { place.read_volatile() };
     if word & HOT_PLAIN == 0 {

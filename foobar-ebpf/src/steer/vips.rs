@@ -4,7 +4,7 @@ use foobar_common::flow::vip_positions;
 use foobar_common::settings::{Settings, filter_bit};
 use foobar_common::vip::{MAX_RANGES, VIP_TABLE_ENTRIES, Vip, VipKey, VipKind};
 
-use crate::maps::{RANGES, VIPS};
+use crate::maps::{RANGES, VIPS, within};
 
 /// Whether an address, as [`foobar_common::address::Address::words`], may be a VIP's: what is none passes with
 /// a glance at a line that is in the cache anyway.
@@ -52,7 +52,7 @@ pub fn at(position: u32) -> Option<&'static Vip> {
     let entry = VIPS
         .get_ptr(0)?
         .cast::<Vip>()
-        .wrapping_add((position & (2 * VIP_TABLE_ENTRIES - 1)) as usize);
+        .wrapping_add(within::<{ 2 * VIP_TABLE_ENTRIES - 1 }>(position));
     // SAFETY: a pointer into an array map, inside of the table by the mask; the map lives as long as the program; the daemon writes only to the
     // half that is not active, and waits for running programs before it does so again.
     Some(unsafe { &*entry })
