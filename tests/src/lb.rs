@@ -320,15 +320,8 @@ impl<'a> Balancer<'a> {
 
     /// Ends the daemon in an orderly way (SIGTERM); packets go on flowing.
     pub fn stop(&mut self) -> Result<()> {
-        let mut process = self.process.take().context("the daemon is not running")?;
-        process.signal(Signal::SIGTERM)?;
-        let status = process.wait(READY)?;
-        ensure!(
-            status.success(),
-            "the daemon ended with {status}\n{}",
-            process.tail()
-        );
-        Ok(())
+        let process = self.process.take().context("the daemon is not running")?;
+        process.end(READY).context("the daemon")
     }
 
     /// What `foobar status --json` says.

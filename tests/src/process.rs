@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -53,6 +53,14 @@ impl Process {
     /// Its exit status, if it has ended.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
+    }
+
+    /// Ends it in an orderly way (SIGTERM), by the deadline and with success.
+    pub fn end(mut self, deadline: Duration) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        let status = self.wait(deadline)?;
+        ensure!(status.success(), "ended with {status}\n{}", self.tail());
+        Ok(())
     }
 
     /// Kills it (SIGKILL) and waits for its end.

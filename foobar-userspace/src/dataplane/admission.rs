@@ -4,13 +4,12 @@
 //! packet sees the old list or the new one as a whole.
 
 use std::io;
-use std::mem::size_of;
-use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{IterableMap as _, LpmTrie, MapData};
 use foobar_common::admission::{ListKey, ListVerdict, SynLimit};
 
+use super::batch;
 use super::load::DataPlane;
 
 /// A prefix of sources, IPv4 in its mapped form, and what becomes of them.
@@ -28,21 +27,6 @@ pub struct ListEntry {
 #[derive(Debug)]
 pub struct SourceTrie(LpmTrie<MapData, ListKey, ListVerdict>);
 
-/// The kernel's `union bpf_attr` for BPF_MAP_UPDATE_BATCH.
-#[repr(C)]
-#[derive(Default)]
-struct Batch {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map: u32,
-    element_flags: u64,
-    flags: u64,
-}
-
-const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_F_NO_PREALLOC: u32 = 1;
 
 /// Entries that the kernel is given at a time.
@@ -70,27 +54,7 @@ impl SourceTrie {
             .map(|entry| Key::new(entry.length, entry.address))
             .collect();
         let values: Vec<ListVerdict> = entries.iter().map(|entry| entry.verdict).collect();
-        let mut batch = Batch {
-            keys: keys.as_ptr() as u64,
-            values: values.as_ptr() as u64,
-            count: entries.len() as u32,
-            map: self.0.map().fd().as_fd().as_raw_fd() as u32,
-            ..Batch::default()
-        };
-        // SAFETY: the kernel reads `count` keys and values of the map's sizes, which are those of the vectors'
-        // elements, and writes the number that it took to `count`.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                BPF_MAP_UPDATE_BATCH,
-                &raw mut batch,
-                size_of::<Batch>(),
-            )
-        };
-        if result < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
+        batch::write(self.0.map(), &keys, &values)
     }
 }
 

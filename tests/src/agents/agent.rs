@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::Ebpf;
-use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::DEADLINE;
@@ -124,15 +123,8 @@ impl<'a> Agent<'a> {
 
     /// Ends the agent in an orderly way (SIGTERM).
     pub fn stop(&mut self) -> Result<()> {
-        let mut process = self.process.take().context("the agent is not running")?;
-        process.signal(Signal::SIGTERM)?;
-        let status = process.wait(DEADLINE)?;
-        ensure!(
-            status.success(),
-            "the agent ended with {status}\n{}",
-            process.tail()
-        );
-        Ok(())
+        let process = self.process.take().context("the agent is not running")?;
+        process.end(DEADLINE).context("the agent")
     }
 
     /// Runs `foobar agent VERB` on the backend: its output and exit code.

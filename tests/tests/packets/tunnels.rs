@@ -73,6 +73,18 @@ fn frames() -> [(Vec<u8>, u8, u8); 2] {
     [(v4, 4, 0xb9), (v6, 41, 0xb9)]
 }
 
+/// The first fragment of a datagram and a later one.
+fn fragments() -> [Vec<u8>; 2] {
+    let mut first = FLOW.data();
+    first[IP + 1] = 0xb9;
+    first[IP + 6] = 0x20;
+    seal(&mut first);
+    let mut later = first.clone();
+    (later[IP + 6], later[IP + 7]) = (0, 40);
+    seal(&mut later);
+    [first, later]
+}
+
 /// What the balancer chose freely, read back from the frame: GUE's source port, IPv6's flow label.
 fn chosen(frame: &[u8], v4: bool) -> (u16, u32) {
     let behind = 14 + if v4 { 20 } else { 40 };
@@ -322,13 +334,7 @@ fn errors_and_fragments_of_a_kept_slot_without_a_current_owner_follow_its_flows(
     let mut rig = rig(true, TARGET_GUE, VIP_CANDIDATES | VIP_TRACK_NONE)?;
     rig.set(WEB_SLOT, slot(Phase::Kept, NONE, 2, 3));
     let listed = private(&[backend(3, true)], 1);
-    let mut first = FLOW.data();
-    first[IP + 1] = 0xb9;
-    first[IP + 6] = 0x20;
-    seal(&mut first);
-    let mut later = first.clone();
-    (later[IP + 6], later[IP + 7]) = (0, 40);
-    seal(&mut later);
+    let [first, later] = fragments();
     let answer = Flow {
         client: VIP,
         client_port: WEB,
@@ -390,13 +396,7 @@ fn who_is_gone_or_of_the_other_family_is_no_candidate() -> Result<()> {
 fn fragments_follow_through_the_tunnel() -> Result<()> {
     let mut rig = rig(true, TARGET_GUE, VIP_CANDIDATES | VIP_TRACK_NONE)?;
     rig.set(WEB_SLOT, slot(Phase::Kept, 1, 2, 3));
-    let mut first = FLOW.data();
-    first[IP + 1] = 0xb9;
-    first[IP + 6] = 0x20;
-    seal(&mut first);
-    let mut later = first.clone();
-    (later[IP + 6], later[IP + 7]) = (0, 40);
-    seal(&mut later);
+    let [first, later] = fragments();
     let listed = private(&[backend(2, true), backend(3, true)], 1);
     for (frame, counters) in [
         (first, vec![("fragment_noted", 1), ("slot_kept", 1)]),
