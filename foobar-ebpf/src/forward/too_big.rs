@@ -1,7 +1,8 @@
 //! The answer to a packet that does not fit into the tunnel's path: fragmentation needed (RFC 1191 section 4)
 //! or packet too big (RFC 4443 section 3.2), in the name of the VIP. It quotes 512 bytes.
 //!
-//! IPv4 packets that may be fragmented get it too: their sender then makes them smaller itself.
+//! IPv4 packets that may be fragmented get it too: their sender then makes them smaller itself. Of fragments that IPv4
+//! has already made, the first one is answered.
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{
@@ -21,6 +22,9 @@ use foobar_common::admission::take;
 
 /// Bytes of the packet that the answer quotes: what one call of the checksum's helper can take.
 const QUOTED: usize = 512;
+
+/// The bits of IPv4's fragment offset, as they stand in the packet.
+const FRAGMENT_OFFSET: u16 = 0x1fff_u16.to_be();
 
 /// Whether another answer may be sent on this CPU.
 #[inline(always)]
@@ -58,13 +62,9 @@ pub unsafe fn answer(context: *mut xdp_md, settings: &Settings, offset: u64, mtu
         return drop(context, Counter::DropTooBig);
     };
     let is_v4 = version.get::<u8, 0>() >> 4 == 4;
-    // No answer to an ICMP error, lest answers answer each other (RFC 1122 section 3.2.2, RFC 4443 2.4 e).
-    let is_icmp = if is_v4 {
-        quote.get::<u8, 9>() == ipv4::ICMP
-    } else {
-        quote.get::<u8, 6>() == ipv6::ICMP
-    };
-    if is_icmp || !may_answer() {
+    // Of IPv4's fragments only the first one is answered (RFC 1812 section 4.3.2.7).
+    let is_later = is_v4 && quote.get::<u16, 6>() & FRAGMENT_OFFSET != 0;
+    if is_later || !may_answer() {
         return drop(context, Counter::DropTooBig);
     }
     // SAFETY: a readable place of that many bytes in the frame.

@@ -75,6 +75,10 @@ pub unsafe fn forward(context: *mut xdp_md, settings: &Settings, load: Load) -> 
         if sent < TOO_BIG {
             sent
         } else {
+            // Who reported an error is told of none (RFC 1812 section 4.3.2.7, RFC 4443 section 2.4 e).
+            if matches!(load.segment, Segment::Error) {
+                return drop(context, Counter::DropTooBig);
+            }
             too_big::answer(context, settings, how & OFFSET, u64::from(sent - TOO_BIG))
         }
     }

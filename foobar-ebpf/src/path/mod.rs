@@ -10,10 +10,10 @@ pub mod rare;
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use foobar_common::address::Address;
-use foobar_common::admission::FEATURE_QUIC;
+use foobar_common::admission::{FEATURE_QUIC, FEATURE_TRACKING};
 use foobar_common::counters::Counter;
 use foobar_common::settings::Settings;
-use foobar_common::slot::{Member, NONE, Slot};
+use foobar_common::slot::{Member, NONE, Phase, Slot};
 use foobar_common::vip::{VIP_QUIC, Vip, VipKey};
 
 use crate::forward::{count, l2, tunnel};
@@ -121,6 +121,9 @@ unsafe fn steered<const FEATURED: bool>(
     // At last: it may charge a limit, which is not to be done twice.
     if FEATURED && let Some(reason) = admission::refusal(settings, vip, source, segment) {
         return Some(drop(context, reason));
+    }
+    if FEATURED && features::has(FEATURE_TRACKING) && matches!(slot.phase(), Phase::Kept) {
+        count(Counter::SlotKept);
     }
     if l2::rewrite(ethernet, settings, slot.current) {
         l2::sent(slot.current, opens(segment), frame.len() as u64);

@@ -327,7 +327,7 @@ unsafe fn named(context: *mut xdp_md, settings: &Settings, job: &mut Job) -> u32
         return ON;
     }
     (job.owner, job.slot, job.flags) = (Owner::of(member), Slot::settled(member).to_word(), vip.flags);
-    job.hash = flow_hash(settings.flow_seed, job.client.words(), job.transport.ports_be);
+    job.hash = steer::placing(settings, vip, job.client.words(), job.transport.ports_be);
     DECIDED
 }
 

@@ -49,15 +49,22 @@ pub struct Place {
     hot: u16,
 }
 
-/// The slot of a flow of a VIP, by its source and the four bytes of its ports.
+/// What chooses a flow's slot, and what its outer headers vary by: its source and the four bytes of its ports, or its
+/// source alone.
 #[inline(always)]
-pub fn place(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) -> Option<Place> {
+pub fn placing(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) -> u64 {
     let ports_be = if vip.flags & VIP_SOURCE_HASH == 0 {
         ports_be
     } else {
         0
     };
-    let hash = flow_hash(settings.flow_seed, source, ports_be);
+    flow_hash(settings.flow_seed, source, ports_be)
+}
+
+/// The slot of a flow of a VIP.
+#[inline(always)]
+pub fn place(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) -> Option<Place> {
+    let hash = placing(settings, vip, source, ports_be);
     let index = vip.slot_base + (hash as u32 & vip.slot_mask);
     let element = HOT_SLOTS.get_ptr(index / HOT_LANES)?;
     // SAFETY: a pointer to 8 aligned bytes of an array map; the daemon writes each lane as one.
@@ -67,8 +74,8 @@ pub fn place(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) ->
 }
 
 /// The slot whose `current` a packet goes to where nothing but the slot decides: one that is settled and has a
-/// member, of a VIP that doesn't note all flows; or one that is kept with its candidates. `FEATURED` as in
-/// [`crate::path::common`].
+/// member, of a VIP that doesn't note all flows; or one that is kept with its candidates, which is not counted here.
+/// `FEATURED` as in [`crate::path::common`].
 #[inline(always)]
 pub fn plain<const FEATURED: bool>(vip: &Vip, place: Place) -> Option<Slot> {
     let (all, candidates) = if FEATURED && features::has(FEATURE_TRACKING) {
@@ -83,11 +90,7 @@ pub fn plain<const FEATURED: bool>(vip: &Vip, place: Place) -> Option<Slot> {
         return None;
     }
     let slot = cold(place.index)?;
-    if !matches!(slot.phase(), Phase::Kept) || slot.current == NONE {
-        return None;
-    }
-    count(Counter::SlotKept);
-    Some(slot)
+    (matches!(slot.phase(), Phase::Kept) && slot.current != NONE).then_some(slot)
 }
 
 #[inline(always)]

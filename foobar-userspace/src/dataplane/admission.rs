@@ -78,4 +78,11 @@ impl DataPlane {
     pub fn set_limit(&self, index: u16, limit: SynLimit) {
         self.limits.set(u32::from(index), limit);
     }
+
+    /// Forgets what sources have used up of their limits.
+    pub fn forget_sources(&self) {
+        for place in 0..self.source_buckets.len() {
+            self.source_buckets.set(place, 0);
+        }
+    }
 }

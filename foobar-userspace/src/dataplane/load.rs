@@ -137,6 +137,7 @@ pub struct DataPlane {
     tx_ports: aya::maps::xdp::DevMapHash<MapData>,
     pub(super) lists: ArrayOfMaps<MapData, LpmTrie<MapData, ListKey, ListVerdict>>,
     pub(super) limits: Region<SynLimit>,
+    pub(super) source_buckets: Region<Bucket>,
 }
 
 impl DataPlane {
@@ -167,7 +168,7 @@ impl DataPlane {
             return Err(Error::Missing("NOTES"));
         };
         let note_capacity = notes_data.info().map_err(io::Error::other)?.max_entries();
-        let buckets = region::<Bucket>(&mut object, "SYN_BUCKETS")?.len();
+        let source_buckets = region::<Bucket>(&mut object, "SYN_BUCKETS")?;
         let plane = Self {
             settings: region(&mut object, "SETTINGS")?,
             vips: region(&mut object, "VIPS")?,
@@ -195,6 +196,7 @@ impl DataPlane {
                 .map_err(io::Error::other)?,
             lists: take(&mut object, "LISTS")?.try_into().map_err(io::Error::other)?,
             limits: region(&mut object, "SYN_LIMITS")?,
+            source_buckets,
             note_capacity,
             fragments: take(&mut object, "FRAGMENTS")?
                 .try_into()
@@ -212,7 +214,7 @@ impl DataPlane {
         plane
             .settings
             .u32(0, offset_of!(Settings, syn_bucket_mask))
-            .store(buckets - 1, Ordering::Release);
+            .store(plane.source_buckets.len() - 1, Ordering::Release);
         Ok(plane)
     }
 

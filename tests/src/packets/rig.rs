@@ -31,6 +31,9 @@ pub const DNS_SLOT: u32 = 6;
 /// The index of the first of [`WIDE`]'s slots.
 pub const WIDE_BASE: u32 = 64;
 
+/// Slots that there is room for.
+pub const SLOTS: u32 = 512;
+
 /// The id of [`WEB`].
 pub const WEB_ID: u32 = 71;
 /// The id of [`DNS`].
@@ -141,7 +144,7 @@ impl Rig {
             "the packet tests load the program: run them as root"
         );
         let sizes = Sizes {
-            slots: 256,
+            slots: SLOTS,
             targets: 16,
             notes: setup.notes,
             pending_notes: setup.pending_notes,

@@ -4,6 +4,8 @@ use foobar_common::counters::Counter;
 use foobar_common::slot::{Member, Slot};
 use foobar_tests::packets::rig::Policy;
 
+use crate::outer::{Outside, Way};
+
 /// What is done before the frame is sent.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
@@ -17,6 +19,10 @@ pub(crate) enum Step {
     Behind(Member, u32),
     /// A lease gets this end.
     Lease(u32, u64),
+    /// A target is reached in this way.
+    Way(Member, Way),
+    /// Outer headers come from prefixes, not from single addresses.
+    Sources,
     /// A frame is sent, whatever becomes of it.
     Frame(Vec<u8>),
 }
@@ -35,6 +41,10 @@ pub(crate) enum Fate {
     Redirected(Member, u64),
     /// As [`Self::Forwarded`], to the member that this frame goes to.
     ForwardedAs(Vec<u8>, u64),
+    /// It goes to the target inside of another packet; the target is counted so many connections.
+    Encapsulated(Member, u64, Outside),
+    /// As [`Self::Encapsulated`], by another interface.
+    EncapsulatedElsewhere(Member, u64, Outside),
     /// It leaves by its interface as these bytes.
     Answered(Vec<u8>),
 }
@@ -107,6 +117,14 @@ pub(crate) const fn goes_where(other: Vec<u8>, connections: u64) -> Expected {
 /// It goes to the member that another frame goes to, as an ICMP error about that flow.
 pub(crate) fn goes_where_as_error(other: Vec<u8>) -> Expected {
     goes_where(other, 0).and(&[Counter::IcmpSteered])
+}
+
+/// It goes to a member inside of another packet.
+pub(crate) const fn encapsulated(member: Member, connections: u64, outside: Outside) -> Expected {
+    Expected {
+        fate: Fate::Encapsulated(member, connections, outside),
+        counters: Vec::new(),
+    }
 }
 
 /// It is turned into this answer.

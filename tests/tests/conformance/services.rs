@@ -3,12 +3,14 @@
 
 use foobar_common::slot::{Member, Slot};
 use foobar_common::vip::{
-    MAX_RANGES, VIP_SOURCE_HASH, VIP_STRICT, VIP_TRACK_ALL, VIP_TRACK_NONE, Vip, VipKey,
+    MAX_RANGES, VIP_CANDIDATES, VIP_LIST, VIP_LIST_ONLY, VIP_QUIC, VIP_SOURCE_HASH, VIP_STRICT,
+    VIP_SYN_LIMIT, VIP_TRACK_ALL, VIP_TRACK_NONE, Vip, VipKey,
 };
 use foobar_tests::packets::rig::{Rig, TARGETS, TCP, UDP};
 
 use crate::case::Step;
 use crate::family::{Ends, Family};
+use crate::{limits, lists, quic};
 
 /// Ports of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +101,58 @@ pub(crate) const HIGHEST: Service = range(65_530, 65_535, TCP, 7, 59);
 /// The last range that an address can have.
 pub(crate) const SIXTEENTH: Service = range(4990, 4999, TCP, 8, 60);
 
+/// Packets carry their slot's earlier owners.
+pub(crate) const CHANCE: Service = one(8010, TCP, SECOND_CHANCE, Slots::One(1), 62);
+/// As [`CHANCE`], for UDP.
+pub(crate) const CHANCE_UDP: Service = one(8010, UDP, SECOND_CHANCE, Slots::One(1), 63);
+/// As [`CHANCE`], a range.
+pub(crate) const CHANCE_RANGE: Service = range(32_000, 32_009, TCP, 1, 64).with(SECOND_CHANCE);
+/// Connection ids of QUIC are followed: server ids of 4 bytes.
+pub(crate) const QUIC: Service = one(4430, UDP, VIP_QUIC, Slots::One(1), 65);
+/// The same with server ids of a single byte.
+pub(crate) const QUIC_SHORT: Service = one(4431, UDP, VIP_QUIC, Slots::One(1), 66);
+/// The same with the longest ones.
+pub(crate) const QUIC_LONG: Service = one(4438, UDP, VIP_QUIC, Slots::One(1), 67);
+/// As [`QUIC`], a range.
+pub(crate) const QUIC_RANGE: Service = range(33_000, 33_009, UDP, 1, 68).with(VIP_QUIC);
+/// As [`QUIC`]; a flow's source alone chooses its slot.
+pub(crate) const QUIC_BY_SOURCE: Service = one(4432, UDP, VIP_QUIC | VIP_SOURCE_HASH, Slots::One(1), 69);
+/// As [`QUIC`] and [`CHANCE`].
+pub(crate) const QUIC_CHANCE: Service = one(4433, UDP, VIP_QUIC | SECOND_CHANCE, Slots::One(1), 70);
+/// As [`QUIC`] and [`LISTED`].
+pub(crate) const QUIC_LISTED: Service = one(4434, UDP, VIP_QUIC | VIP_LIST, Slots::One(1), 71);
+/// A source list that names whom it denies, and exceptions.
+pub(crate) const LISTED: Service = one(8020, TCP, VIP_LIST, Slots::One(1), 72);
+/// As [`LISTED`], for UDP.
+pub(crate) const LISTED_UDP: Service = one(8020, UDP, VIP_LIST, Slots::One(1), 73);
+/// A source list that names whom it serves.
+pub(crate) const ONLY: Service = one(8021, TCP, VIP_LIST | VIP_LIST_ONLY, Slots::One(1), 74);
+/// As [`ONLY`], for UDP.
+pub(crate) const ONLY_UDP: Service = one(8021, UDP, VIP_LIST | VIP_LIST_ONLY, Slots::One(1), 75);
+/// As [`LISTED`], a range.
+pub(crate) const LISTED_RANGE: Service = range(34_000, 34_009, TCP, 1, 76).with(VIP_LIST);
+/// As [`LISTED`] and [`CHANCE`].
+pub(crate) const LISTED_CHANCE: Service = one(8022, TCP, VIP_LIST | SECOND_CHANCE, Slots::One(1), 77);
+/// New connections of all sources together are limited.
+pub(crate) const LIMITED: Service = one(8030, TCP, VIP_SYN_LIMIT, Slots::One(1), 78);
+/// Those of each source are.
+pub(crate) const SOURCE_LIMITED: Service = one(8031, TCP, VIP_SYN_LIMIT, Slots::One(1), 79);
+/// Both are.
+pub(crate) const BOTH_LIMITED: Service = one(8032, TCP, VIP_SYN_LIMIT, Slots::One(1), 80);
+/// As [`LIMITED`], a range.
+pub(crate) const LIMITED_RANGE: Service = range(35_000, 35_009, TCP, 1, 81).with(VIP_SYN_LIMIT);
+/// As [`LIMITED`] and [`LISTED`].
+pub(crate) const LIMITED_LISTED: Service = one(8033, TCP, VIP_SYN_LIMIT | VIP_LIST, Slots::One(1), 82);
+
+/// What second chance asks for.
+const SECOND_CHANCE: u32 = VIP_CANDIDATES | VIP_TRACK_NONE;
+
 const FIRST_SLOT: u32 = 128;
-const SLOTS_OF_A_FAMILY: u32 = 64;
+const SLOTS_OF_A_FAMILY: u32 = 128;
 const FIRST_ID: u32 = 1000;
 
 /// All services, in the order in which an address names its ranges.
-fn all() -> Vec<Service> {
+pub(crate) fn all() -> Vec<Service> {
     let mut all = vec![
         SPREAD,
         BY_SOURCE,
@@ -121,6 +169,27 @@ fn all() -> Vec<Service> {
         INSIDE,
         NARROW,
         HIGHEST,
+        CHANCE,
+        CHANCE_UDP,
+        CHANCE_RANGE,
+        QUIC,
+        QUIC_SHORT,
+        QUIC_LONG,
+        QUIC_RANGE,
+        QUIC_BY_SOURCE,
+        QUIC_CHANCE,
+        QUIC_LISTED,
+        LISTED,
+        LISTED_UDP,
+        ONLY,
+        ONLY_UDP,
+        LISTED_RANGE,
+        LISTED_CHANCE,
+        LIMITED,
+        SOURCE_LIMITED,
+        BOTH_LIMITED,
+        LIMITED_RANGE,
+        LIMITED_LISTED,
     ];
     let is_range = |service: &&Service| matches!(service.ports, Ports::Range(..));
     for nth in all.iter().filter(is_range).count()..MAX_RANGES - 1 {
@@ -154,6 +223,22 @@ impl Service {
         Step::Slot(self.slot(family), Slot::settled(member))
     }
 
+    /// The same with `VIP_*` bits.
+    const fn with(self, flags: u32) -> Self {
+        Self { flags, ..self }
+    }
+
+    /// Whether it has one of some `VIP_*` bits.
+    pub(crate) const fn has(self, flags: u32) -> bool {
+        self.flags & flags != 0
+    }
+
+    /// Its id.
+    pub(crate) fn id(self, family: Family) -> u32 {
+        let place = all().iter().position(|&service| service == self);
+        first_id(family) + place.expect("one of all") as u32
+    }
+
     /// Its entry in the VIP table.
     fn entry(self, family: Family, rig: &Rig, id: u32) -> Vip {
         let address = family.vip();
@@ -166,6 +251,8 @@ impl Service {
         };
         let mut entry = rig.service(address, port, self.protocol, id, self.slot(family), count);
         entry.flags |= self.flags;
+        (entry.server_id_length, entry.quic_config) = (quic::length(self) as u8, quic::CONFIG);
+        (entry.list, entry.limit) = (lists::of(self), limits::of(self, family));
         if let Ports::Range(first, last) = self.ports {
             entry.key = VipKey::range(address.into(), first.to_be(), last.to_be(), self.protocol);
         }
@@ -186,15 +273,18 @@ impl Service {
     }
 }
 
-/// The entries of a VIP's services.
-pub(crate) fn entries(family: Family, rig: &Rig) -> Vec<Vip> {
-    let first = match family {
+const fn first_id(family: Family) -> u32 {
+    match family {
         Family::V4 => FIRST_ID,
         Family::V6 => FIRST_ID + 100,
-    };
+    }
+}
+
+/// The entries of a VIP's services.
+pub(crate) fn entries(family: Family, rig: &Rig) -> Vec<Vip> {
     all()
         .into_iter()
-        .zip(first..)
+        .zip(first_id(family)..)
         .map(|(service, id)| service.entry(family, rig, id))
         .collect()
 }

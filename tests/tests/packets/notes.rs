@@ -11,7 +11,7 @@ use foobar_common::counters::Counter::{
 };
 use foobar_common::slot::{HOT_LANES, Phase, Slot, UNSETTLED};
 use foobar_tests::packets::frame::{CLIENT, Flow, VIP};
-use foobar_tests::packets::rig::{DNS_SLOT, Rig, Setup, TCP, UDP, WEB, WEB_ID, WEB_SLOT, slot};
+use foobar_tests::packets::rig::{DNS_SLOT, Rig, SLOTS, Setup, TCP, UDP, WEB, WEB_ID, WEB_SLOT, slot};
 
 const FLOW: Flow = Flow::new(40_001, WEB);
 
@@ -217,7 +217,7 @@ fn hot_slots(rig: &Rig, index: u32) -> Result<Array<MapData, u64>> {
     rig.set(index, Slot::settled(marker));
     for map in loaded_maps() {
         let Ok(info) = map else { continue };
-        if info.name_as_str() != Some("HOT_SLOTS") || info.max_entries() != 64 {
+        if info.name_as_str() != Some("HOT_SLOTS") || info.max_entries() != SLOTS / HOT_LANES {
             continue;
         }
         let array: Array<MapData, u64> = Map::Array(MapData::from_id(info.id())?).try_into()?;
