@@ -17,6 +17,14 @@ pub const FEATURE_TUNNELS: Features = 1 << 4;
 pub const FEATURES_ALL: Features =
     FEATURE_LISTS | FEATURE_SYN_LIMITS | FEATURE_QUIC | FEATURE_TRACKING | FEATURE_TUNNELS;
 
+/// Faults of a program that was compiled to have them, for the tests of the packet fuzzer: the check of IPv4's total
+/// length is missing.
+pub const PLANTED_LENGTH_CHECK: Features = 1 << 29;
+/// An outer header's length is one byte too much.
+pub const PLANTED_OUTER_LENGTH: Features = 1 << 30;
+/// Server ids are followed to members that don't live.
+pub const PLANTED_DEAD_SERVER_ID: Features = 1 << 31;
+
 /// Source lists that there can be.
 pub const MAX_LISTS: u32 = 256;
 

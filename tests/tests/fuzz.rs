@@ -12,6 +12,9 @@ use foobar_tests::fuzz::{Fault, Request, Summary, reachable, run};
 /// Packets of a slice.
 const PACKETS: u64 = 100_000;
 
+/// Differences after which a slice ends: those show enough.
+const ENOUGH: usize = 3;
+
 /// The seed that stays.
 const SEED: u64 = 20_260_101;
 
@@ -21,6 +24,7 @@ fn slice(seed: u64, features: Features, fault: Option<Fault>) -> Result<Summary>
         seed,
         from: 0,
         features,
+        enough: ENOUGH,
         fault,
     };
     run(request, |_| ())
@@ -71,10 +75,14 @@ fn every_planted_fault_is_found() -> Result<()> {
         );
         assert!(!summary.differences.is_empty(), "{fault:?} was not found");
         let misleads = match fault {
-            Fault::WrongSlot | Fault::WrongSeed | Fault::SwappedBackendMac | Fault::MissingLengthCheck => {
-                true
-            }
-            Fault::SwappedOwnMac => false,
+            Fault::WrongSlot
+            | Fault::WrongSeed
+            | Fault::SwappedBackendMac
+            | Fault::MissingLengthCheck
+            | Fault::DeniedSource
+            | Fault::DeadServerId => true,
+            // The frame goes to the right one, and something in it is wrong.
+            Fault::SwappedOwnMac | Fault::CandidateOrder | Fault::OuterLength => false,
         };
         assert!(
             !misleads || summary.wrong_target > 0,

@@ -7,7 +7,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_get_buff_len};
-use foobar_common::admission::FEATURE_TUNNELS;
+use foobar_common::admission::{FEATURE_TUNNELS, PLANTED_OUTER_LENGTH};
 use foobar_common::counters::Counter;
 use foobar_common::gue;
 use foobar_common::settings::Settings;
@@ -249,7 +249,7 @@ unsafe fn send(context: *mut xdp_md, settings: &Settings, hash: u64, slot: u64, 
     let frame = &unsafe { Frame::of_context(context) };
     let protocol = if is_gue { ipv4::UDP } else { inner.protocol };
     let outer = Outer {
-        payload: behind + length,
+        payload: behind + length + usize::from(features::planted(PLANTED_OUTER_LENGTH)),
         protocol,
         traffic_class: inner.traffic_class,
         hash,

@@ -15,6 +15,15 @@ pub enum Version {
     V6 = 6,
 }
 
+/// Whether IPv4's total length is not checked: a fault that is planted for the tests of the packet fuzzer.
+#[inline(always)]
+fn is_unchecked() -> bool {
+    #[cfg(all(feature = "balancer", feature = "planted-fault"))]
+    return crate::steer::features::planted(foobar_common::admission::PLANTED_LENGTH_CHECK);
+    #[cfg(not(all(feature = "balancer", feature = "planted-fault")))]
+    false
+}
+
 /// A packet whose IP headers are sound.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +78,7 @@ impl Packet {
     #[inline(always)]
     pub fn v4(frame: &Frame, ip: ipv4::Header, offset: usize, room: usize) -> Result<Self, Counter> {
         let (header, total) = ip.lengths()?;
-        if offset + total > room && !cfg!(feature = "planted-fault") {
+        if offset + total > room && !is_unchecked() {
             return Err(Counter::DropTruncated);
         }
         if !checksum::is_right(ip.whole_sum(frame, offset, header)?) {

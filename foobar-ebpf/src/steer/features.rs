@@ -13,6 +13,12 @@ pub fn any() -> bool {
     has(FEATURES_ALL)
 }
 
+/// Whether the program is one that was compiled to have faults, and was loaded with this one of `PLANTED_*`.
+#[inline(always)]
+pub fn planted(fault: Features) -> bool {
+    cfg!(feature = "planted-fault") && has(fault)
+}
+
 /// Whether the program was loaded with a feature, or one of several.
 ///
 /// To be asked first where a condition has other parts: what they look at is not looked at then.

@@ -1,5 +1,6 @@
 //! Server ids of QUIC connection ids: whose they are, and whether they count.
 
+use foobar_common::admission::PLANTED_DEAD_SERVER_ID;
 use foobar_common::counters::Counter;
 use foobar_common::quic::ServerIdKey;
 use foobar_common::settings::Settings;
@@ -8,7 +9,7 @@ use foobar_common::steering::Segment;
 use foobar_common::target::{TARGET_CUT, TARGET_DOWN, TARGET_GONE, TARGET_TAKES_NO_NEW};
 use foobar_common::vip::Vip;
 
-use super::{admission, target_flags};
+use super::{admission, features, target_flags};
 use crate::forward::count;
 use crate::maps::SERVER_IDS;
 use crate::packet::Frame;
@@ -39,7 +40,8 @@ pub fn member(settings: &Settings, frame: &Frame, packet: &Packet, vip: &Vip) ->
         Follows::Living => TARGET_DOWN | TARGET_GONE | TARGET_CUT,
         Follows::TakingNew => TARGET_TAKES_NO_NEW,
     };
-    if member == NONE || target_flags(member) & unfit != 0 {
+    let is_unfit = target_flags(member) & unfit != 0 && !features::planted(PLANTED_DEAD_SERVER_ID);
+    if member == NONE || is_unfit {
         return NONE;
     }
     count(Counter::QuicServerId);

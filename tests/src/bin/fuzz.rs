@@ -11,6 +11,9 @@ use foobar_tests::fuzz::{Progress, Request, Summary, run};
 /// How often progress is shown where it isn't a terminal that sees it.
 const QUIET: Duration = Duration::from_secs(10);
 
+/// Differences after which there is no point in going on.
+const ENOUGH: usize = 10;
+
 /// Compare the program with its model on random, mutated and adversarial packets; needs root
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask fuzz", bin_name = "cargo xtask fuzz")]
@@ -36,6 +39,7 @@ fn main() -> anyhow::Result<ExitCode> {
         seed: arguments.seed.unwrap_or_else(new_seed),
         from: arguments.from,
         features: FEATURES_ALL,
+        enough: ENOUGH,
         fault: None,
     };
     eprintln!("seed {}", request.seed);

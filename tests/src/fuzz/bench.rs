@@ -4,27 +4,36 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
-use foobar::dataplane::{DataPlane, NoteEntry, Sizes, Sweep, Verdict, monotonic_ns};
+use foobar::dataplane::{
+    DataPlane, ListEntry, NoteEntry, OuterSource, Sizes, SourceTrie, Sweep, Verdict, monotonic_ns,
+};
 use foobar_common::address::Address;
-use foobar_common::admission::Features;
+use foobar_common::admission::{Features, LIST_ALLOW, LIST_DENY, SynLimit};
 use foobar_common::counters::Counters;
 use foobar_common::note::{FlowKey, NOTE_ENDED, NOTE_PENDING, Note, PENDING_WAYS};
+use foobar_common::quic::ServerIdKey;
 use foobar_common::slot::{Member, Slot};
 use foobar_common::target::{
-    TARGET_DOWN, TARGET_DRAINED, TARGET_GONE, TARGET_RESOLVED, TARGET_USED, Target, TargetCounters,
+    TARGET_CUT, TARGET_DOWN, TARGET_DRAINED, TARGET_GONE, TARGET_GUE, TARGET_IPIP, TARGET_REMOVED,
+    TARGET_RESOLVED, TARGET_USED, Target, TargetCounters,
 };
 use foobar_common::time::ticks;
 use foobar_common::vip::{
-    VIP_RESET, VIP_SOURCE_HASH, VIP_STRICT, VIP_TRACK_ALL, VIP_TRACK_NONE, Vip, VipKey,
+    VIP_CANDIDATES, VIP_LIST, VIP_LIST_ONLY, VIP_QUIC, VIP_RESET, VIP_SOURCE_HASH, VIP_STRICT, VIP_SYN_LIMIT,
+    VIP_TRACK_ALL, VIP_TRACK_NONE, Vip, VipKey,
 };
 
 use super::change::Change;
 use super::fault::Fault;
-use super::scene::{MEMBERS, NOTES, PORT, SETS, SLOTS};
+use super::scene::{NOTES, PORT, SETS, SLOTS, SOURCE_BUCKETS};
 use crate::artifacts;
 use crate::model::{
-    Age, Backend, FlowId, Held, Key, Policy, Service, State, Table, Tracking, World, Written,
+    Age, Backend, Bucket, FlowId, Forward, Held, Key, Limit, Policy, Rate, Served, Service, SourceList,
+    State, Table, Tracking, World, Written,
 };
+
+/// Room for targets, and with it for server ids, of which there are more.
+const TARGETS: u32 = 256;
 
 /// How long notes count, in ticks: longer than any episode.
 const NOTE_LIFETIME: u32 = 1 << 20;
@@ -41,6 +50,9 @@ pub(super) struct Remains {
 pub(super) struct Bench {
     plane: DataPlane,
     fault: Option<Fault>,
+    features: Features,
+    /// The bucket of answers to what is too big, which outlives an episode.
+    pub(super) answers: Bucket,
 }
 
 impl Bench {
@@ -55,28 +67,46 @@ impl Bench {
         );
         let sizes = Sizes {
             slots: SLOTS,
-            targets: u32::from(MEMBERS),
+            targets: TARGETS,
             notes: NOTES,
             pending_notes: SETS * PENDING_WAYS as u32,
-            syn_buckets: 1,
+            syn_buckets: SOURCE_BUCKETS,
         };
         let mut plane = match fault {
-            Some(Fault::MissingLengthCheck) => {
+            Some(fault) if fault.planted() != 0 => {
                 let path = artifacts::object("planted/balancer")?;
                 let bytes =
                     std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-                DataPlane::open_object(&bytes, sizes, features)?
+                DataPlane::open_object(&bytes, sizes, features | fault.planted())?
             }
             _ => DataPlane::open(None, sizes, features)?,
         };
         plane.add_tx_port(PORT)?;
-        Ok(Self { plane, fault })
+        Ok(Self {
+            plane,
+            fault,
+            features,
+            answers: Bucket::default(),
+        })
+    }
+
+    /// What the program was loaded with.
+    pub(super) const fn features(&self) -> Features {
+        self.features
     }
 
     /// Empties what packets leave behind and puts a world in force.
     pub(super) fn install(&mut self, world: &World) -> Result<()> {
         self.plane.sweep_notes(|_| Sweep::Delete)?;
         self.plane.forget_fragments()?;
+        self.plane.forget_sources();
+        self.install_lists(world)?;
+        self.plane.set_server_ids(&server_ids(world))?;
+        self.plane.set_outer_source(&OuterSource {
+            v4: world.outer.v4,
+            v6: world.outer.v6,
+            gue_port: world.outer.gue_port,
+        });
         let fault = self.fault;
         let own = fault.map_or(world.own, |fault| fault.own(world.own));
         self.plane.set_macs(own, &world.peers);
@@ -87,6 +117,9 @@ impl Bench {
         }
         for (index, &slot) in (0..).zip(&world.slots) {
             self.set_slot(world, index, slot);
+        }
+        for limit in world.services.iter().filter_map(|service| service.limit) {
+            self.plane.set_limit(limit.index, limit_of(limit));
         }
         let mut entries: Vec<Vip> = world
             .services
@@ -119,10 +152,21 @@ impl Bench {
         }
     }
 
+    fn install_lists(&mut self, world: &World) -> Result<()> {
+        for (index, list) in (0..).zip(&world.lists) {
+            let mut entries = entries(list);
+            if let Some(fault) = self.fault {
+                fault.list(&mut entries);
+            }
+            self.plane.set_list(index, &SourceTrie::new(&entries)?)?;
+        }
+        Ok(())
+    }
+
     fn set_slot(&mut self, world: &World, index: u32, slot: Slot) {
-        let is_first = world.services.iter().any(|service| service.base == index);
-        let slot = match self.fault {
-            Some(fault) if is_first => fault.slot(slot),
+        let service = world.services.iter().find(|service| service.has(index));
+        let slot = match (self.fault, service) {
+            (Some(fault), Some(service)) => fault.slot(service, index, slot),
             _ => slot,
         };
         self.plane.set_slot(index, slot, monotonic_ns());
@@ -134,8 +178,15 @@ impl Bench {
             State::Down => TARGET_DOWN,
             State::Gone => TARGET_GONE | TARGET_DOWN,
             State::Drained => TARGET_DRAINED,
+            State::Removed => TARGET_REMOVED,
+            State::Cut => TARGET_CUT,
         };
         let resolved = if backend.resolved { TARGET_RESOLVED } else { 0 };
+        let forward = match backend.forward {
+            Forward::Frame => 0,
+            Forward::IpInIp => TARGET_IPIP,
+            Forward::Gue => TARGET_GUE,
+        };
         let mac = backend.destination;
         self.plane.set_target(
             member,
@@ -143,8 +194,10 @@ impl Bench {
                 destination_mac: self.fault.map_or(mac, |fault| fault.backend(member, mac)),
                 source_mac: backend.source,
                 ifindex: backend.interface,
-                flags: TARGET_USED | resolved | state,
+                flags: TARGET_USED | resolved | state | forward,
                 weight: 1,
+                address: Address::from(backend.address),
+                mtu: backend.mtu,
                 ..Target::default()
             },
         );
@@ -263,13 +316,13 @@ impl Remains {
             world
                 .fragments
                 .iter()
-                .map(|(datagram, &member)| {
+                .map(|(datagram, owners)| {
                     (
                         datagram.source,
                         datagram.destination,
                         datagram.identification,
                         datagram.protocol.map_or(0, |protocol| protocol.0.into()),
-                        member,
+                        owners.first,
                     )
                 })
                 .collect(),
@@ -326,6 +379,21 @@ fn entry(world: &World, service: &Service) -> Vip {
         Tracking::Strict => VIP_TRACK_ALL | VIP_STRICT,
         Tracking::None => VIP_TRACK_NONE,
     };
+    let second_chance = if service.second_chance { VIP_CANDIDATES } else { 0 };
+    let (quic, server_id_length, quic_config) = match service.quic {
+        Some(ids) => (VIP_QUIC, ids.length as u8, ids.config),
+        None => (0, 0, 0),
+    };
+    let (listed, list) = match service.list {
+        Some(list) if world.lists[list].others == Served::No => (VIP_LIST | VIP_LIST_ONLY, list as u16),
+        Some(list) => (VIP_LIST, list as u16),
+        None => (0, 0),
+    };
+    let (limited, limit) = match service.limit {
+        Some(limit) => (VIP_SYN_LIMIT, limit.index),
+        None => (0, 0),
+    };
+    let admission = listed | limited;
     Vip {
         key: if first == last {
             VipKey::service(address, first, service.protocol)
@@ -333,10 +401,70 @@ fn entry(world: &World, service: &Service) -> Vip {
             VipKey::range(address, first, last, service.protocol)
         },
         id: service.id,
-        flags: table | tracking | policy(world.addresses[&service.address].policy),
+        flags: table
+            | tracking
+            | second_chance
+            | quic
+            | admission
+            | policy(world.addresses[&service.address].policy),
         slot_base: service.base,
         slot_mask: service.slots - 1,
         note_lifetime: NOTE_LIFETIME,
+        server_id_length,
+        quic_config,
+        list,
+        limit,
         ..Vip::default()
     }
+}
+
+/// A list as the trie has it: IPv4 prefixes in their mapped form.
+fn entries(list: &SourceList) -> Vec<ListEntry> {
+    list.prefixes
+        .iter()
+        .map(|&(address, length, served)| ListEntry {
+            address: Address::from(address).bytes,
+            length: u32::from(length) + if address.is_ipv4() { 96 } else { 0 },
+            verdict: match served {
+                Served::Yes => LIST_ALLOW,
+                Served::No => LIST_DENY,
+            },
+        })
+        .collect()
+}
+
+fn limit_of(limit: Limit) -> SynLimit {
+    let costs = |rate: Option<Rate>| rate.map_or((0, 0), |rate| (rate.cost_ns, rate.cost_ns * rate.burst));
+    let mask = |bits: u8| {
+        let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+        Address {
+            bytes: mask.to_be_bytes(),
+        }
+        .words()
+    };
+    let ((cost_ns, depth_ns), (source_cost_ns, source_depth_ns)) = (costs(limit.all), costs(limit.source));
+    SynLimit {
+        bucket: 0,
+        cost_ns,
+        depth_ns,
+        source_cost_ns,
+        source_depth_ns,
+        source_mask_v4: mask(96 + limit.bits_v4),
+        source_mask_v6: mask(limit.bits_v6),
+    }
+}
+
+fn server_ids(world: &World) -> foobar::dataplane::ServerIds {
+    world
+        .server_ids
+        .iter()
+        .map(|((service, id), &member)| {
+            let mut key = ServerIdKey {
+                vip: *service,
+                ..ServerIdKey::default()
+            };
+            key.id[..id.len()].copy_from_slice(id);
+            (key, member)
+        })
+        .collect()
 }

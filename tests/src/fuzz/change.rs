@@ -26,10 +26,14 @@ impl Change {
             0..6 => {
                 let index = dice.below(world.slots.len());
                 let held = world.slots[index];
+                let second_chance = world
+                    .services
+                    .iter()
+                    .any(|service| service.second_chance && service.has(index as u32));
                 // Most changes are a phase's end or another owner, as the daemon makes them.
                 let slot = match dice.below(3) {
                     0 => Slot {
-                        phase: scene::slot(dice).phase,
+                        phase: scene::slot(dice, second_chance).phase,
                         ..held
                     },
                     1 => Slot {
@@ -37,13 +41,22 @@ impl Change {
                         previous: held.current,
                         ..held
                     },
-                    _ => scene::slot(dice),
+                    _ => scene::slot(dice, second_chance),
                 };
+                let slot = if second_chance { scene::compact(slot) } else { slot };
                 Self::Slot(index as u32, slot)
             }
             6..9 => {
                 let member = scene::member(dice, 0);
-                Self::Member(member, scene::backend(dice, member))
+                // Where it is stays as it is, but for what the way there takes.
+                let held = world.members[&member];
+                let mtu = if dice.percent(20) {
+                    dice.pick(&[1280, 1500, 9216])
+                } else {
+                    held.mtu
+                };
+                let way = (held.forward, held.address, mtu);
+                Self::Member(member, scene::backend(dice, member, way))
             }
             _ => {
                 let addresses: Vec<_> = world.addresses.keys().copied().collect();

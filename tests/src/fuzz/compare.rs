@@ -7,6 +7,8 @@ use foobar_common::target::TargetCounters;
 
 use crate::model::Expected;
 
+/// The number of XDP_DROP.
+const DROP: u32 = 1;
 /// The number of XDP_TX, and of XDP_REDIRECT.
 const LEAVES: [u32; 2] = [3, 4];
 
@@ -17,6 +19,15 @@ pub(super) fn moved(before: &Counters, after: &Counters) -> Vec<(Counter, u64)> 
         .map(|&counter| (counter, after.get(counter).wrapping_sub(before.get(counter))))
         .filter(|&(_, by)| by != 0)
         .collect()
+}
+
+/// What the program dropped a packet for, if it did.
+pub(super) fn dropped(verdict: &Verdict, moved: &[(Counter, u64)]) -> Option<Counter> {
+    let reason = moved
+        .iter()
+        .map(|&(counter, _)| counter)
+        .find(|counter| counter.name().starts_with("drop_"));
+    reason.filter(|_| verdict.action == DROP)
 }
 
 /// By how much a member's counters moved.

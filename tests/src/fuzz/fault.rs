@@ -1,8 +1,13 @@
-//! Faults that are planted in what the program is given, for the model to find.
+//! Faults that are planted in the program or in what it is given, for the model to find.
 
+use foobar::dataplane::ListEntry;
+use foobar_common::admission::{
+    Features, LIST_ALLOW, LIST_DENY, PLANTED_DEAD_SERVER_ID, PLANTED_LENGTH_CHECK, PLANTED_OUTER_LENGTH,
+};
 use foobar_common::slot::{Member, NONE, Slot};
 
 use super::scene::MEMBERS;
+use crate::model::Service;
 use crate::packets::frame::Mac;
 
 /// What is wrong.
@@ -16,29 +21,69 @@ pub enum Fault {
     SwappedOwnMac,
     /// One bit of the flow hash's seed is another.
     WrongSeed,
-    /// The program is one that was compiled without the check of IPv4's total length (the feature
+    /// The earlier owners of slots with second chance are in the wrong order.
+    CandidateOrder,
+    /// A source list serves whom one of its prefixes denies.
+    DeniedSource,
+    /// The program is one that was compiled without the check of IPv4's total length (as the following: the feature
     /// `planted-fault` of its crate).
     MissingLengthCheck,
+    /// An outer header's length is one byte too much.
+    OuterLength,
+    /// Server ids are followed to members that don't live.
+    DeadServerId,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 9] = [
         Self::WrongSlot,
         Self::SwappedBackendMac,
         Self::SwappedOwnMac,
         Self::WrongSeed,
+        Self::CandidateOrder,
+        Self::DeniedSource,
         Self::MissingLengthCheck,
+        Self::OuterLength,
+        Self::DeadServerId,
     ];
 
-    /// The slot that the program gets for the one that the world has at `index`, the first of a service.
-    pub(super) fn slot(self, slot: Slot) -> Slot {
+    /// What has to be among the features of the program that has it; 0, where the program is sound.
+    pub(super) const fn planted(self) -> Features {
         match self {
-            Self::WrongSlot if slot.current != NONE => Slot {
+            Self::MissingLengthCheck => PLANTED_LENGTH_CHECK,
+            Self::OuterLength => PLANTED_OUTER_LENGTH,
+            Self::DeadServerId => PLANTED_DEAD_SERVER_ID,
+            Self::WrongSlot
+            | Self::SwappedBackendMac
+            | Self::SwappedOwnMac
+            | Self::WrongSeed
+            | Self::CandidateOrder
+            | Self::DeniedSource => 0,
+        }
+    }
+
+    /// The slot that the program gets for the one that the world has at `index`, one of a service's.
+    pub(super) const fn slot(self, service: &Service, index: u32, slot: Slot) -> Slot {
+        match self {
+            Self::WrongSlot if service.base == index && slot.current != NONE => Slot {
                 current: 1 + slot.current % MEMBERS,
                 ..slot
             },
+            Self::CandidateOrder if service.second_chance && slot.older != NONE => Slot {
+                previous: slot.older,
+                older: slot.previous,
+                ..slot
+            },
             _ => slot,
+        }
+    }
+
+    /// What becomes of a source list on its way to the program.
+    pub(super) fn list(self, entries: &mut [ListEntry]) {
+        let mut denying = entries.iter_mut().filter(|entry| entry.verdict == LIST_DENY);
+        if let (Self::DeniedSource, Some(entry)) = (self, denying.next()) {
+            entry.verdict = LIST_ALLOW;
         }
     }
 

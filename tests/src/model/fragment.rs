@@ -6,7 +6,8 @@ use etherparse::IpNumber;
 use foobar_common::counters::Counter;
 
 use super::ip::Packet;
-use super::verdict::{Fate, Opening};
+use super::steering::{hash, octets};
+use super::verdict::{Delivery, Fate, Kind};
 use super::world::{State, World};
 
 /// What tells a fragmented datagram (RFC 791 section 3.2, RFC 8200 section 4.5).
@@ -20,6 +21,20 @@ pub struct Datagram {
     pub identification: u32,
     /// IPv4: the protocol.
     pub protocol: Option<IpNumber>,
+}
+
+impl Datagram {
+    /// The identification as it stands in the packet, IPv4's two bytes before two of zero: what the outer headers of
+    /// fragments without ports vary in.
+    fn bytes(self) -> [u8; 4] {
+        match self.protocol {
+            Some(_) => {
+                let [high, low] = (self.identification as u16).to_be_bytes();
+                [high, low, 0, 0]
+            }
+            None => self.identification.to_be_bytes(),
+        }
+    }
 }
 
 /// Which part of a datagram a packet is.
@@ -49,9 +64,13 @@ impl World {
     pub(super) fn follow(&self, packet: &Packet<'_>, datagram: Datagram, counted: &mut Vec<Counter>) -> Fate {
         debug_assert_eq!(packet.destination, datagram.destination);
         match self.fragments.get(&datagram) {
-            Some(&member) if self.state(member) != State::Gone => {
+            Some(&owners) if self.state(owners.first) != State::Gone => {
                 counted.push(Counter::FragmentFollowed);
-                Fate::Forward(member, Opening::Nothing)
+                Fate::Forward(Delivery {
+                    owners,
+                    kind: Kind::Later,
+                    varies: hash(self.seed, octets(packet.source), datagram.bytes()),
+                })
             }
             _ => Fate::Drop(Counter::DropFragment),
         }

@@ -10,7 +10,7 @@ use super::ip::Packet;
 use super::link::Link;
 use super::quote;
 use super::steering::{Segment, Steered};
-use super::verdict::{Fate, Opening};
+use super::verdict::{Delivery, Fate, Kind as Sort};
 use super::world::World;
 
 /// The length of an ICMP header in bytes, of both families.
@@ -74,9 +74,14 @@ fn error(world: &mut World, packet: &Packet<'_>, counted: &mut Vec<Counter>) -> 
         return Fate::Drop(Counter::DropNoService);
     };
     match world.steer(&service, &quoted.flow, Segment::Error, counted) {
-        Steered::Member(member) => {
+        Steered::Member(owners) => {
             counted.push(Counter::IcmpSteered);
-            Fate::Forward(member, Opening::Nothing)
+            let flow = &quoted.flow;
+            Fate::Forward(Delivery {
+                owners,
+                kind: Sort::Error,
+                varies: world.placing(&service, flow.client, flow.client_port, flow.port),
+            })
         }
         steered => Fate::Drop(steered.reason()),
     }

@@ -53,6 +53,25 @@ pub(super) fn destination_v6(packet: &[u8]) -> Option<IpAddr> {
     Some(Ipv6Addr::from(address).into())
 }
 
+/// The length in bytes of a packet whose header is right: padding is behind it.
+pub(super) fn length(link: &Link<'_>) -> usize {
+    let field = |at: usize| usize::from(u16::from_be_bytes([link.payload[at], link.payload[at + 1]]));
+    match link.network {
+        Network::Ipv4 => field(2),
+        Network::Ipv6 => 40 + field(4),
+        Network::Arp => link.payload.len(),
+    }
+}
+
+/// TOS or traffic class of a packet whose header is right.
+pub(super) fn traffic_class(link: &Link<'_>) -> u8 {
+    match link.network {
+        Network::Ipv4 => link.payload[1],
+        Network::Ipv6 => Ipv6HeaderSlice::from_slice(link.payload).map_or(0, |header| header.traffic_class()),
+        Network::Arp => 0,
+    }
+}
+
 /// The packet in a frame for a VIP, or what it is dropped for.
 pub(super) fn parse<'a>(link: &Link<'a>, destination: IpAddr) -> Result<Packet<'a>, Counter> {
     let packet = match link.network {

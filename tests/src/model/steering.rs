@@ -6,7 +6,7 @@ use foobar_common::counters::Counter;
 use foobar_common::slot::{Member, NONE, Phase, Slot};
 
 use super::notes::{FlowId, Known};
-use super::world::{Service, State, Table, Tracking, World};
+use super::world::{Policy, Service, State, Table, Tracking, World};
 
 /// What a packet says of its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,33 +31,64 @@ pub(super) struct Flow {
     pub(super) port: u16,
 }
 
+/// Whom a packet goes to, and who else may have its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owners {
+    /// Who gets it.
+    pub first: Member,
+    /// Who had the slot before, the latest first; of places without an owner [`NONE`].
+    pub earlier: [Member; 2],
+    /// Of a service with second chance: what the last of them does with a segment of nobody's.
+    pub second_chance: Option<Policy>,
+}
+
 /// Whom a packet was given to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Steered {
-    /// A member.
-    Member(Member),
+    /// Members.
+    Member(Owners),
     /// Nobody: the service has no member.
     Nobody,
     /// Nobody: only flows with a note belong to somebody.
     Unknown,
 }
 
-impl Steered {
-    fn to(member: Member) -> Self {
-        if member == NONE {
-            Self::Nobody
-        } else {
-            Self::Member(member)
+impl Owners {
+    /// One, and nobody else.
+    pub(super) const fn alone(member: Member, second_chance: Option<Policy>) -> Self {
+        Self {
+            first: member,
+            earlier: [NONE; 2],
+            second_chance,
         }
     }
 }
 
-/// The hash of a flow; both ports are 0 where only the client counts.
-fn hash(seed: [u64; 2], client: IpAddr, client_port: u16, port: u16) -> u64 {
-    let address = match client {
+impl Steered {
+    const fn to(member: Member) -> Self {
+        Self::among(Owners::alone(member, None))
+    }
+
+    const fn among(owners: Owners) -> Self {
+        if owners.first == NONE {
+            Self::Nobody
+        } else {
+            Self::Member(owners)
+        }
+    }
+}
+
+/// An address as 16 bytes, IPv4 in its mapped form.
+pub(super) const fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
-    };
+    }
+}
+
+/// The hash of a flow: of the client's address and the four bytes of both ports, which are 0 where only the client
+/// counts.
+pub(super) fn hash(seed: [u64; 2], address: [u8; 16], ports: [u8; 4]) -> u64 {
     let word = |at: usize| {
         address[at..at + 8]
             .iter()
@@ -65,11 +96,7 @@ fn hash(seed: [u64; 2], client: IpAddr, client_port: u16, port: u16) -> u64 {
             .fold(0, |word, &byte| word << 8 | u64::from(byte))
     };
     // As the four bytes stand in the packet, the first one lowest.
-    let ports = [client_port.to_be_bytes(), port.to_be_bytes()]
-        .concat()
-        .iter()
-        .rev()
-        .fold(0, |word, &byte| word << 8 | u64::from(byte));
+    let ports = u64::from(u32::from_le_bytes(ports));
     let mut h = (word(8) ^ seed[0]).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     h ^= h >> 32;
     h = h.wrapping_add(word(0));
@@ -90,11 +117,8 @@ fn oldest(slot: Slot) -> Member {
 impl World {
     /// A flow's slot, and how its notes name it. A client's flows may share a slot, but never a note.
     pub fn flow_id(&self, service: &Service, client: IpAddr, client_port: u16, port: u16) -> FlowId {
-        let whole = hash(self.seed, client, client_port, port);
-        let place = match service.table {
-            Table::Flow => whole,
-            Table::Source => hash(self.seed, client, 0, 0),
-        };
+        let whole = hash(self.seed, octets(client), both(client_port, port));
+        let place = self.placing(service, client, client_port, port);
         FlowId {
             client,
             client_port,
@@ -103,6 +127,22 @@ impl World {
             slot: service.base + (place % u64::from(service.slots)) as u32,
             hash: whole,
         }
+    }
+
+    /// What chooses a flow's slot, and in what its outer headers vary.
+    pub(super) fn placing(&self, service: &Service, client: IpAddr, client_port: u16, port: u16) -> u64 {
+        let ports = match service.table {
+            Table::Flow => both(client_port, port),
+            Table::Source => [0; 4],
+        };
+        hash(self.seed, octets(client), ports)
+    }
+
+    /// What a service with second chance tells the last candidate.
+    pub(super) fn chance(&self, service: &Service) -> Option<Policy> {
+        service
+            .second_chance
+            .then(|| self.addresses[&service.address].policy)
     }
 
     /// Gives a packet to a member, and writes down what is to be written.
@@ -124,6 +164,9 @@ impl World {
             Phase::Kept => counted.push(Counter::SlotKept),
         }
         match service.tracking {
+            Tracking::None if service.second_chance => {
+                return Steered::among(candidates(slot, segment, self.chance(service)));
+            }
             Tracking::None => return Steered::to(slot.current),
             Tracking::Transitions if matches!(phase, Phase::Settled | Phase::Kept) => {
                 return Steered::to(slot.current);
@@ -205,7 +248,7 @@ impl World {
         } else {
             (situation.stray(), situation.notes_all)
         };
-        let Steered::Member(member) = steered else {
+        let Steered::Member(Owners { first: member, .. }) = steered else {
             return steered;
         };
         if noted && segment != Segment::End {
@@ -215,6 +258,37 @@ impl World {
             }
         }
         steered
+    }
+}
+
+/// Both ports as a packet has them.
+fn both(client_port: u16, port: u16) -> [u8; 4] {
+    let ([a, b], [c, d]) = (client_port.to_be_bytes(), port.to_be_bytes());
+    [a, b, c, d]
+}
+
+/// Who may have a flow of a slot that notes nothing: its owners, from the latest to the oldest. Nobody but `current`
+/// takes new ones.
+fn candidates(slot: Slot, segment: Segment, second_chance: Option<Policy>) -> Owners {
+    let earlier = match slot.phase() {
+        Phase::Settled => [NONE; 2],
+        Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved | Phase::Kept => {
+            [slot.previous, slot.older]
+        }
+    };
+    if slot.current == NONE && segment != Segment::Open {
+        let [previous, older] = earlier;
+        Owners {
+            first: previous,
+            earlier: [older, NONE],
+            second_chance,
+        }
+    } else {
+        Owners {
+            first: slot.current,
+            earlier,
+            second_chance,
+        }
     }
 }
 

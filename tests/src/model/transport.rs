@@ -8,8 +8,9 @@ use super::fragment::Piece;
 use super::icmp;
 use super::ip::{Packet, Shape};
 use super::link::Link;
-use super::steering::{Flow, Segment, Steered};
-use super::verdict::{Fate, Opening};
+use super::quic;
+use super::steering::{Flow, Owners, Segment, Steered};
+use super::verdict::{Delivery, Fate, Kind};
 use super::world::World;
 
 /// A packet's ports, and what it says of its flow.
@@ -54,21 +55,29 @@ impl World {
             client_port: transport.source,
             port: transport.destination,
         };
-        let steered = self.steer(&service, &flow, transport.segment, counted);
-        let Steered::Member(member) = steered else {
+        let opens = transport.segment == Segment::Open;
+        if let Some(reason) = self.turns_away(&service, packet.source, opens) {
+            return Fate::Drop(reason);
+        }
+        let steered = match quic::named(self, &service, packet) {
+            Some(member) => {
+                counted.push(Counter::QuicServerId);
+                Steered::Member(Owners::alone(member, self.chance(&service)))
+            }
+            None => self.steer(&service, &flow, transport.segment, counted),
+        };
+        let Steered::Member(owners) = steered else {
             return self.refuse(link, packet, &transport, steered.reason());
         };
         if let Piece::First(datagram) = packet.piece {
             counted.push(Counter::FragmentNoted);
-            self.fragments.insert(datagram, member);
+            self.fragments.insert(datagram, owners);
         }
-        Fate::Forward(
-            member,
-            match transport.segment {
-                Segment::Open => Opening::Connection,
-                Segment::Data | Segment::End | Segment::Datagram | Segment::Error => Opening::Nothing,
-            },
-        )
+        Fate::Forward(Delivery {
+            owners,
+            kind: if opens { Kind::Opening } else { Kind::Other },
+            varies: self.placing(&service, flow.client, flow.client_port, flow.port),
+        })
     }
 
     /// A packet that nobody can own: dropped, or of TCP answered with RST.

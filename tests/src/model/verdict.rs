@@ -6,9 +6,10 @@ use foobar_common::counters::Counter;
 use foobar_common::slot::Member;
 
 use super::link::{Link, Network};
-use super::steering::Steered;
+use super::steering::{Owners, Steered};
+use super::tunnel::Forward;
 use super::world::{Policy, World};
-use super::{arp, ip, neighbour};
+use super::{arp, ip, neighbour, too_big, tunnel};
 
 /// The number of XDP_DROP.
 const XDP_DROP: u32 = 1;
@@ -29,16 +30,31 @@ pub enum Fate {
     /// Turned into these bytes, and sent back.
     Answer(Counter, Vec<u8>),
     /// Sent to a member.
-    Forward(Member, Opening),
+    Forward(Delivery),
 }
 
-/// Whether a packet asks for a connection.
+/// What is to be known of a packet that is sent to a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opening {
+pub struct Delivery {
+    /// To whom.
+    pub owners: Owners,
+    /// What it is.
+    pub kind: Kind,
+    /// What its outer headers vary in, so that receivers spread flows over their queues.
+    pub varies: u64,
+}
+
+/// What a packet is, as far as it makes a difference once its member is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
     /// A SYN.
-    Connection,
+    Opening,
+    /// An ICMP error.
+    Error,
+    /// A fragment that is not its datagram's first.
+    Later,
     /// Anything else.
-    Nothing,
+    Other,
 }
 
 /// By how much a member's counters move.
@@ -80,8 +96,25 @@ impl World {
     /// What becomes of a frame, and with it of notes and fragments.
     pub fn receive(&mut self, frame: &[u8]) -> Expected {
         let mut counted = Vec::new();
-        let fate = self.judge(frame, &mut counted);
+        let fate = match self.judge(frame, &mut counted) {
+            Fate::Forward(delivery) => self.fit(frame, delivery),
+            fate => fate,
+        };
         self.conclude(frame, fate, counted)
+    }
+
+    /// What becomes of a packet that may be too big for the way to its member.
+    fn fit(&mut self, frame: &[u8], delivery: Delivery) -> Fate {
+        let owners = delivery.owners;
+        let (Some(backend), Some(link)) = (self.members.get(&owners.first), Link::of(frame)) else {
+            return Fate::Forward(delivery);
+        };
+        match tunnel::room(backend, owners.second_chance.is_some()) {
+            Some(room) if ip::length(&link) > usize::from(room) => {
+                too_big::judge(self, &link, delivery.kind, room)
+            }
+            _ => Fate::Forward(delivery),
+        }
     }
 
     fn judge(&mut self, frame: &[u8], counted: &mut Vec<Counter>) -> Fate {
@@ -148,7 +181,8 @@ impl World {
                     sent: None,
                 }
             }
-            Fate::Forward(member, opening) => {
+            Fate::Forward(delivery) => {
+                let member = delivery.owners.first;
                 let backend = self.members.get(&member).filter(|backend| backend.resolved);
                 let Some(backend) = backend else {
                     counters.push(Counter::DropNoNextHop);
@@ -162,15 +196,21 @@ impl World {
                         return untouched(XDP_DROP, counters);
                     }
                 };
+                let sent = match (backend.forward, Link::of(frame)) {
+                    (Forward::Gue | Forward::IpInIp, Some(link)) => {
+                        tunnel::encapsulated(self, backend, &link, &delivery)
+                    }
+                    _ => [&backend.destination[..], &backend.source, &frame[12..]].concat(),
+                };
                 Expected {
                     action,
-                    frame: [&backend.destination[..], &backend.source, &frame[12..]].concat(),
-                    counters,
                     sent: Some(Sent {
                         member,
-                        bytes: frame.len() as u64,
-                        connections: u64::from(opening == Opening::Connection),
+                        bytes: sent.len() as u64,
+                        connections: u64::from(delivery.kind == Kind::Opening),
                     }),
+                    frame: sent,
+                    counters,
                 }
             }
         }

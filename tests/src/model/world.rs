@@ -6,8 +6,12 @@ use std::ops::RangeInclusive;
 
 use foobar_common::slot::{Member, NONE, Slot};
 
+use super::admission::{Bucket, Limit, Moment, SourceList};
 use super::fragment::Datagram;
 use super::notes::Notes;
+use super::quic::ConnectionIds;
+use super::steering::Owners;
+use super::tunnel::{Forward, OuterSource};
 use crate::packets::frame::Mac;
 
 /// What is done with TCP segments that nobody can own.
@@ -69,6 +73,21 @@ pub struct Service {
     pub table: Table,
     /// What is noted.
     pub tracking: Tracking,
+    /// Whether packets carry their slot's earlier owners; nothing is noted then.
+    pub second_chance: bool,
+    /// How connection ids of QUIC name members, where they do.
+    pub quic: Option<ConnectionIds>,
+    /// The place of its source list among [`World::lists`].
+    pub list: Option<usize>,
+    /// Its limit of new connections.
+    pub limit: Option<Limit>,
+}
+
+impl Service {
+    /// Whether a slot is one of its.
+    pub const fn has(&self, slot: u32) -> bool {
+        self.base <= slot && slot < self.base + self.slots
+    }
 }
 
 /// The state of a member, as health checks and the operator leave it.
@@ -82,6 +101,17 @@ pub enum State {
     Gone,
     /// An operator drains it.
     Drained,
+    /// It is in the configuration no more.
+    Removed,
+    /// The time that its drain had is over. Notes of it there are none: what it had before are another's.
+    Cut,
+}
+
+impl State {
+    /// Whether it lives: what is its own may go on going there.
+    pub(super) const fn lives(self) -> bool {
+        matches!(self, Self::Up | Self::Drained | Self::Removed)
+    }
 }
 
 /// A member's backend.
@@ -97,6 +127,12 @@ pub struct Backend {
     pub interface: u32,
     /// Its state.
     pub state: State,
+    /// What packets go to it in.
+    pub forward: Forward,
+    /// Its address, where tunnels end.
+    pub address: IpAddr,
+    /// The longest packet that the way to it takes, outer headers included.
+    pub mtu: u16,
 }
 
 /// All that decides what becomes of a packet.
@@ -121,7 +157,21 @@ pub struct World {
     /// The notes.
     pub notes: Notes,
     /// Where first fragments went.
-    pub fragments: HashMap<Datagram, Member>,
+    pub fragments: HashMap<Datagram, Owners>,
+    /// What outer headers are made with.
+    pub outer: OuterSource,
+    /// Whose the server ids of services are; of each the service's id, and the bytes.
+    pub server_ids: HashMap<(u32, Vec<u8>), Member>,
+    /// Source lists.
+    pub lists: Vec<SourceList>,
+    /// The buckets of services' limits, by their index.
+    pub limits: BTreeMap<u16, Bucket>,
+    /// The buckets that sources share, as many as a power of two.
+    pub source_buckets: Vec<Bucket>,
+    /// The bucket of answers to what is too big.
+    pub answers: Bucket,
+    /// When the next packet comes.
+    pub moment: Moment,
 }
 
 impl World {

@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Packet;
 use super::packet::{Header, packet};
+use crate::fuzz::admission;
 use crate::fuzz::dice::Dice;
-use crate::model::World;
+use crate::fuzz::quic::Named;
+use crate::model::{Forward, Service, World};
 use crate::packets::rig::{TCP, UDP};
 
 const FIN: u8 = 1;
@@ -27,6 +29,10 @@ pub(in crate::fuzz) struct Flow {
     pub(in crate::fuzz) port: u16,
     /// TCP or UDP.
     pub(in crate::fuzz) protocol: u8,
+    /// What a tunnel takes that some of its packets nearly fill.
+    pub(in crate::fuzz) mtu: Option<u16>,
+    /// The QUIC server id that it names.
+    pub(in crate::fuzz) quic: Option<Named>,
 }
 
 impl Flow {
@@ -39,7 +45,10 @@ impl Flow {
             vip: dice.pick(&vips),
             port: dice.half(),
             protocol: dice.pick(&[TCP, UDP]),
+            mtu: mtu(dice, world),
+            quic: None,
         };
+        let mut of = None;
         if !world.services.is_empty() && dice.percent(93) {
             let service = &world.services[dice.below(world.services.len())];
             let (first, last) = (*service.ports.start(), *service.ports.end());
@@ -50,8 +59,10 @@ impl Flow {
                 _ => first + dice.below(usize::from(last - first) + 1) as u16,
             };
             flow.protocol = service.protocol;
+            flow.quic = Named::of(dice, world, service);
+            of = Some(service);
         }
-        flow.client = client(dice, flow.vip);
+        flow.client = client(dice, world, of, flow.vip);
         flow
     }
 
@@ -78,18 +89,39 @@ impl Flow {
 
     /// Transport header and data.
     pub(in crate::fuzz) fn payload(self, dice: &mut Dice) -> Vec<u8> {
-        let length = match dice.below(100) {
-            0..50 => 0,
-            50..90 => dice.below(48),
-            90..99 => dice.below(1400),
+        let length = match (dice.below(100), self.mtu) {
+            (0..8, Some(mtu)) => self.near(dice, mtu),
+            (0..50, _) => 0,
+            (50..90, _) => dice.below(48),
+            (90..99, _) => dice.below(1400),
             // More than one buffer's.
             _ => dice.below(8000),
         };
-        let data = dice.bytes(length);
-        match self.protocol {
-            UDP => self.datagram(&data),
-            _ => self.segment(dice, &data),
+        match (self.protocol, self.quic) {
+            (UDP, Some(named)) if dice.percent(85) => {
+                let data = named.datagram(dice, length);
+                self.datagram(&data)
+            }
+            (UDP, _) => self.datagram(&dice.bytes(length)),
+            _ => {
+                let data = dice.bytes(length);
+                self.segment(dice, &data)
+            }
         }
+    }
+
+    /// The length of data with which a packet just fits into a tunnel, or just doesn't.
+    pub(in crate::fuzz) fn near(self, dice: &mut Dice, mtu: u16) -> usize {
+        let network = if self.vip.is_ipv4() { 20 } else { 40 };
+        let transport = if self.protocol == UDP { 8 } else { 20 };
+        let outer = dice.pick(&[20, 40, 32, 52, 44, 88]);
+        let fits = usize::from(mtu) - network - transport - outer;
+        fits + dice.below(5) - 2
+    }
+
+    /// As [`Self::near`], where the flow has a tunnel that it nearly fills, as it may be.
+    pub(in crate::fuzz) fn nearly(self, dice: &mut Dice) -> Option<usize> {
+        Some(self.near(dice, self.mtu?))
     }
 
     /// A UDP datagram.
@@ -139,12 +171,31 @@ impl Flow {
             vip: self.client,
             port: self.client_port,
             protocol: self.protocol,
+            mtu: self.mtu,
+            quic: None,
         }
     }
 }
 
-/// A client of a VIP: one of a few, or one that can't be.
-fn client(dice: &mut Dice, vip: IpAddr) -> IpAddr {
+/// What the way to some member behind a tunnel takes.
+fn mtu(dice: &mut Dice, world: &World) -> Option<u16> {
+    let mtus: Vec<u16> = world
+        .members
+        .values()
+        .filter(|backend| backend.forward != Forward::Frame)
+        .map(|backend| backend.mtu)
+        .collect();
+    (!mtus.is_empty()).then(|| dice.pick(&mtus))
+}
+
+/// A client of a VIP: one of a few, one at the edge of a prefix of the service's source list, or one that can't be.
+fn client(dice: &mut Dice, world: &World, service: Option<&Service>, vip: IpAddr) -> IpAddr {
+    let list = service.and_then(|service| service.list);
+    if let Some(list) = list.filter(|_| dice.percent(60))
+        && let Some(source) = admission::source(dice, &world.lists[list], vip.is_ipv4())
+    {
+        return source;
+    }
     let near = dice.below(6) as u8;
     let martian = dice.percent(3);
     match vip {

@@ -49,7 +49,10 @@ pub(super) fn piece(dice: &mut Dice, flow: Flow, stock: &mut Vec<Fragmented>) ->
             (0, true, whole[..length.min(whole.len())].to_vec())
         }
         6..8 => {
-            let length = dice.below(6) * 8;
+            let length = match of.flow.nearly(dice) {
+                Some(length) if dice.percent(20) => length & !7,
+                _ => dice.below(6) * 8,
+            };
             (1 + dice.below(20) as u16, true, dice.bytes(length))
         }
         8 => {
