@@ -4,39 +4,31 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
-use foobar::dataplane::{
-    DataPlane, ListEntry, NoteEntry, OuterSource, Sizes, SourceTrie, Sweep, Verdict, monotonic_ns,
-};
+use foobar::dataplane::{DataPlane, NoteEntry, OuterSource, Sizes, SourceTrie, Sweep, Verdict, monotonic_ns};
 use foobar_common::address::Address;
-use foobar_common::admission::{Features, LIST_ALLOW, LIST_DENY, SynLimit};
+use foobar_common::admission::Features;
 use foobar_common::counters::Counters;
 use foobar_common::note::{FlowKey, NOTE_ENDED, NOTE_PENDING, Note, PENDING_WAYS};
-use foobar_common::quic::ServerIdKey;
 use foobar_common::slot::{Member, Slot};
 use foobar_common::target::{
     TARGET_CUT, TARGET_DOWN, TARGET_DRAINED, TARGET_GONE, TARGET_GUE, TARGET_IPIP, TARGET_REMOVED,
     TARGET_RESOLVED, TARGET_USED, Target, TargetCounters,
 };
 use foobar_common::time::ticks;
-use foobar_common::vip::{
-    VIP_CANDIDATES, VIP_LIST, VIP_LIST_ONLY, VIP_QUIC, VIP_RESET, VIP_SOURCE_HASH, VIP_STRICT, VIP_SYN_LIMIT,
-    VIP_TRACK_ALL, VIP_TRACK_NONE, Vip, VipKey,
-};
+use foobar_common::vip::{Vip, VipKey};
 
 use super::change::Change;
+use super::entries::{entries, entry, limit_of, policy, server_ids, until};
 use super::fault::Fault;
 use super::scene::{NOTES, PORT, SETS, SLOTS, SOURCE_BUCKETS};
 use crate::artifacts;
-use crate::model::{
-    Age, Backend, Bucket, FlowId, Forward, Held, Key, Limit, Policy, Rate, Served, Service, SourceList,
-    State, Table, Tracking, World, Written,
-};
+use crate::model::{Age, Backend, Bucket, FlowId, Forward, Held, Key, State, World, Written};
 
 /// Room for targets, and with it for server ids, of which there are more.
 const TARGETS: u32 = 256;
 
 /// How long notes count, in ticks: longer than any episode.
-const NOTE_LIFETIME: u32 = 1 << 20;
+pub(super) const NOTE_LIFETIME: u32 = 1 << 20;
 
 /// All that packets left behind.
 #[derive(Debug, PartialEq, Eq)]
@@ -353,118 +345,4 @@ impl Remains {
 
 fn list<T: std::fmt::Debug>(all: impl IntoIterator<Item = T>) -> Vec<String> {
     all.into_iter().map(|one| format!("{one:?}")).collect()
-}
-
-const fn until(owned: bool) -> u64 {
-    if owned { u64::MAX } else { 0 }
-}
-
-const fn policy(policy: Policy) -> u32 {
-    match policy {
-        Policy::Drop => 0,
-        Policy::Reset => VIP_RESET,
-    }
-}
-
-fn entry(world: &World, service: &Service) -> Vip {
-    let (first, last) = (service.ports.start().to_be(), service.ports.end().to_be());
-    let address = Address::from(service.address);
-    let table = match service.table {
-        Table::Flow => 0,
-        Table::Source => VIP_SOURCE_HASH,
-    };
-    let tracking = match service.tracking {
-        Tracking::Transitions => 0,
-        Tracking::All => VIP_TRACK_ALL,
-        Tracking::Strict => VIP_TRACK_ALL | VIP_STRICT,
-        Tracking::None => VIP_TRACK_NONE,
-    };
-    let second_chance = if service.second_chance { VIP_CANDIDATES } else { 0 };
-    let (quic, server_id_length, quic_config) = match service.quic {
-        Some(ids) => (VIP_QUIC, ids.length as u8, ids.config),
-        None => (0, 0, 0),
-    };
-    let (listed, list) = match service.list {
-        Some(list) if world.lists[list].others == Served::No => (VIP_LIST | VIP_LIST_ONLY, list as u16),
-        Some(list) => (VIP_LIST, list as u16),
-        None => (0, 0),
-    };
-    let (limited, limit) = match service.limit {
-        Some(limit) => (VIP_SYN_LIMIT, limit.index),
-        None => (0, 0),
-    };
-    let admission = listed | limited;
-    Vip {
-        key: if first == last {
-            VipKey::service(address, first, service.protocol)
-        } else {
-            VipKey::range(address, first, last, service.protocol)
-        },
-        id: service.id,
-        flags: table
-            | tracking
-            | second_chance
-            | quic
-            | admission
-            | policy(world.addresses[&service.address].policy),
-        slot_base: service.base,
-        slot_mask: service.slots - 1,
-        note_lifetime: NOTE_LIFETIME,
-        server_id_length,
-        quic_config,
-        list,
-        limit,
-        ..Vip::default()
-    }
-}
-
-/// A list as the trie has it: IPv4 prefixes in their mapped form.
-fn entries(list: &SourceList) -> Vec<ListEntry> {
-    list.prefixes
-        .iter()
-        .map(|&(address, length, served)| ListEntry {
-            address: Address::from(address).bytes,
-            length: u32::from(length) + if address.is_ipv4() { 96 } else { 0 },
-            verdict: match served {
-                Served::Yes => LIST_ALLOW,
-                Served::No => LIST_DENY,
-            },
-        })
-        .collect()
-}
-
-fn limit_of(limit: Limit) -> SynLimit {
-    let costs = |rate: Option<Rate>| rate.map_or((0, 0), |rate| (rate.cost_ns, rate.cost_ns * rate.burst));
-    let mask = |bits: u8| {
-        let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
-        Address {
-            bytes: mask.to_be_bytes(),
-        }
-        .words()
-    };
-    let ((cost_ns, depth_ns), (source_cost_ns, source_depth_ns)) = (costs(limit.all), costs(limit.source));
-    SynLimit {
-        bucket: 0,
-        cost_ns,
-        depth_ns,
-        source_cost_ns,
-        source_depth_ns,
-        source_mask_v4: mask(96 + limit.bits_v4),
-        source_mask_v6: mask(limit.bits_v6),
-    }
-}
-
-fn server_ids(world: &World) -> foobar::dataplane::ServerIds {
-    world
-        .server_ids
-        .iter()
-        .map(|((service, id), &member)| {
-            let mut key = ServerIdKey {
-                vip: *service,
-                ..ServerIdKey::default()
-            };
-            key.id[..id.len()].copy_from_slice(id);
-            (key, member)
-        })
-        .collect()
 }

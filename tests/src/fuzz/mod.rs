@@ -13,6 +13,7 @@ mod bench;
 mod change;
 mod compare;
 mod dice;
+mod entries;
 mod fault;
 mod mutation;
 mod quic;

@@ -36,6 +36,8 @@ pub(super) const SOURCE_BUCKETS: u32 = 64;
 /// What a world is about: of a hundred members or services, how many have something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Theme {
+    /// Services that may note all flows or none.
+    tracking: usize,
     /// Members that are reached through tunnels.
     tunnels: usize,
     /// Services with second chance.
@@ -50,6 +52,7 @@ pub(super) struct Theme {
 
 /// Nothing but frames and notes.
 const PLAIN: Theme = Theme {
+    tracking: 100,
     tunnels: 0,
     chances: 0,
     quic: 0,
@@ -76,6 +79,7 @@ const THEMES: [Theme; 6] = [
         ..PLAIN
     },
     Theme {
+        tracking: 100,
         tunnels: 50,
         chances: 40,
         quic: 70,
@@ -92,6 +96,7 @@ impl Theme {
             if features & feature == feature { percent } else { 0 }
         };
         Self {
+            tracking: with(FEATURE_TRACKING, theme.tracking),
             tunnels: with(FEATURE_TUNNELS, theme.tunnels),
             chances: with(FEATURE_TUNNELS | FEATURE_TRACKING, theme.chances),
             quic: with(FEATURE_QUIC, theme.quic),
@@ -184,7 +189,11 @@ fn services(dice: &mut Dice, vips: &[IpAddr], theme: Theme) -> Vec<Service> {
                 base,
                 slots,
                 table,
-                tracking: if second_chance { Tracking::None } else { tracking },
+                tracking: match tracking {
+                    _ if second_chance => Tracking::None,
+                    tracking if dice.percent(theme.tracking) => tracking,
+                    _ => Tracking::Transitions,
+                },
                 second_chance,
                 quic: (protocol == UDP && dice.percent(theme.quic)).then(|| quic::connection_ids(dice)),
                 list: dice.percent(theme.lists).then(|| dice.below(admission::LISTS)),
