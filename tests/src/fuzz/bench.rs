@@ -132,8 +132,8 @@ impl Bench {
     }
 
     /// Makes a change that the world has seen.
-    pub(super) fn apply(&mut self, world: &World, change: Change) {
-        match change {
+    pub(super) fn apply(&mut self, world: &World, change: &Change) -> Result<()> {
+        match *change {
             Change::Slot(index, slot) => self.set_slot(world, index, slot),
             Change::Member(member, backend) => self.set_member(member, backend),
             Change::Owned(address, owned) => {
@@ -141,7 +141,9 @@ impl Bench {
                 self.plane
                     .set_lease(lease.unwrap_or_default() as u32, until(owned));
             }
+            Change::ServerId(..) => self.plane.set_server_ids(&server_ids(world))?,
         }
+        Ok(())
     }
 
     fn install_lists(&mut self, world: &World) -> Result<()> {

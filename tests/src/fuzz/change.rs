@@ -9,7 +9,7 @@ use super::scene;
 use crate::model::{Backend, World};
 
 /// A change of the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// A slot gets other owners, or another phase.
     Slot(u32, Slot),
@@ -17,11 +17,16 @@ pub(super) enum Change {
     Member(Member, Backend),
     /// A VIP's address comes or goes.
     Owned(IpAddr, bool),
+    /// A server id of a service is another member's, or nobody's.
+    ServerId(u32, Vec<u8>, Option<Member>),
 }
 
 impl Change {
     /// Any change.
     pub(super) fn of(dice: &mut Dice, world: &World) -> Self {
+        if !world.server_ids.is_empty() && dice.percent(10) {
+            return Self::server_id(dice, world);
+        }
         match dice.below(10) {
             0..6 => {
                 let index = dice.below(world.slots.len());
@@ -65,17 +70,32 @@ impl Change {
         }
     }
 
+    fn server_id(dice: &mut Dice, world: &World) -> Self {
+        let mut ids: Vec<_> = world.server_ids.keys().collect();
+        ids.sort_unstable();
+        let (service, id) = ids[dice.below(ids.len())].clone();
+        // The last one stays, so that there are more changes.
+        let goes = ids.len() > 1 && dice.percent(20);
+        Self::ServerId(service, id, (!goes).then(|| scene::member(dice, 0)))
+    }
+
     /// Makes it.
-    pub(super) fn apply(self, world: &mut World) {
+    pub(super) fn apply(&self, world: &mut World) {
         match self {
-            Self::Slot(index, slot) => world.slots[index as usize] = slot,
-            Self::Member(member, backend) => {
+            &Self::Slot(index, slot) => world.slots[index as usize] = slot,
+            &Self::Member(member, backend) => {
                 world.members.insert(member, backend);
             }
             Self::Owned(address, owned) => {
-                if let Some(vip) = world.addresses.get_mut(&address) {
-                    vip.owned = owned;
+                if let Some(vip) = world.addresses.get_mut(address) {
+                    vip.owned = *owned;
                 }
+            }
+            Self::ServerId(service, id, Some(member)) => {
+                world.server_ids.insert((*service, id.clone()), *member);
+            }
+            Self::ServerId(service, id, None) => {
+                world.server_ids.remove(&(*service, id.clone()));
             }
         }
     }

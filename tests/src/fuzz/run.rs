@@ -211,7 +211,7 @@ impl<'a> Episode<'a> {
             while self.dice.percent(CHANGES) {
                 let change = Change::of(&mut self.dice, &self.world);
                 change.apply(&mut self.world);
-                self.bench.apply(&self.world, change);
+                self.bench.apply(&self.world, &change)?;
             }
             let frame = self.traffic.next(&mut self.dice, &self.world);
             let earliest_ns = coarse_ns()?;
