@@ -36,8 +36,10 @@ pub struct Settings {
     pub tunnel_vary_v6: [u64; 2],
     /// The destination port of GUE, network byte order.
     pub gue_port_be: u16,
+    /// Not 0 while an operator drains this balancer: no packet depends on it, but it outlives the daemon.
+    pub drained: u16,
     /// Unused.
-    pub reserved: [u16; 15],
+    pub reserved: [u16; 14],
     /// Bits of the addresses that entries of the VIP table have, by [`filter_bit`]: an address whose bit is not
     /// set is no VIP's.
     pub filter: [u64; FILTER_WORDS],

@@ -18,6 +18,8 @@ pub mod app;
 #[cfg(feature = "lb")]
 pub mod balancer;
 #[cfg(feature = "lb")]
+pub mod cluster;
+#[cfg(feature = "lb")]
 pub mod config;
 #[cfg(feature = "lb")]
 pub mod dataplane;

@@ -38,6 +38,8 @@ pub struct Config {
     pub port: u16,
     /// Whether the balancer answers for the VIP.
     pub owned: bool,
+    /// The VRRP group that says so instead.
+    pub group: Option<&'static str>,
     /// By addresses of which family backends are named.
     pub backends_by: Family,
     /// The backends with their weights.
@@ -71,6 +73,7 @@ impl Config {
             family: Family::V4,
             port,
             owned: true,
+            group: None,
             backends_by: Family::V4,
             backends: backends
                 .into_iter()
@@ -98,7 +101,7 @@ impl Config {
         let mut toml = format!(
             "interface = {:?}\npin_dir = {:?}\nadmin_socket = {:?}\nseed_file = {:?}\n\
              [limits]\nslots = 65536\ntargets = {}\nnotes = 65536\npending_notes = 65536\n\
-             [[vip]]\nname = \"{VIP_NAME}\"\naddress = \"{}\"\nport = {}\nprotocol = \"tcp\"\nowned = {}\n",
+             [[vip]]\nname = \"{VIP_NAME}\"\naddress = \"{}\"\nport = {}\nprotocol = \"tcp\"\n{}\n",
             self.interface,
             paths.pins,
             paths.socket,
@@ -106,7 +109,10 @@ impl Config {
             self.targets,
             self.family.vip(),
             self.port,
-            self.owned
+            match self.group {
+                Some(group) => format!("vrrp = {group:?}"),
+                None => format!("owned = {}", self.owned),
+            }
         );
         let ms = |duration: Duration| format!("\"{}ms\"", duration.as_millis());
         if let Some(idle) = self.idle_timeout {
@@ -387,6 +393,16 @@ impl<'a> Balancer<'a> {
     /// The pinned maps.
     pub fn pins(&self) -> Result<Pins> {
         Pins::open(&self.paths.pins)
+    }
+
+    /// `foobar lb drain` or `undrain`.
+    pub fn operate_balancer(&self, verb: &str) -> Result<()> {
+        run_command(
+            Command::new(&self.binary)
+                .args(["lb", verb, "--socket"])
+                .arg(&self.paths.socket),
+        )?;
+        Ok(())
     }
 
     fn operate(&self, verb: &str, backend: Backend) -> Result<()> {

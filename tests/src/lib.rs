@@ -24,5 +24,6 @@ pub mod stop;
 pub mod streams;
 pub mod table;
 pub mod takeover;
+pub mod vrrp;
 pub mod watch;
 pub mod world;

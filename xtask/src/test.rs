@@ -99,6 +99,8 @@ impl Step {
                         "--test",
                         "second_chance",
                         "--test",
+                        "vrrp",
+                        "--test",
                         "lab",
                     ])
                     .args(["--", "--test-threads", "1", "--nocapture"]),

@@ -21,6 +21,13 @@ pub const DEFAULT_SOCKET: &str = "/run/foobar/lb.sock";
 pub enum Request {
     /// The whole status.
     Status(oneshot::Sender<Result<Status, String>>),
+    /// Drain this balancer (hand its VIPs over), or end that.
+    DrainBalancer {
+        /// Whether it is to be drained.
+        drained: bool,
+        /// Done.
+        reply: oneshot::Sender<()>,
+    },
     /// Drain a backend of a VIP, or end that.
     Drain {
         /// The VIP's name.
@@ -55,10 +62,55 @@ pub struct Status {
     pub notes: NotesStatus,
     /// What the sweeps have cost.
     pub sweeps: SweepStatus,
+    /// An operator drains this balancer.
+    pub drained: bool,
+    /// The virtual routers, one for each group and family that has VIPs.
+    pub vrrp: Vec<VrrpStatus>,
+    /// VRRP packets that are for none of them, by what was wrong; `other_router`: nothing.
+    pub vrrp_unclaimed: BTreeMap<String, u64>,
     /// The data plane's counters, by name.
     pub counters: BTreeMap<String, u64>,
     /// The VIPs, in the configuration's order.
     pub vips: Vec<VipStatus>,
+}
+
+/// A virtual router: a VRRP group's addresses of one family.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VrrpStatus {
+    /// The group's name.
+    pub name: String,
+    /// VRID.
+    pub router_id: u8,
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// `initialize`, `backup` or `active`.
+    pub state: String,
+    /// The priority that it contends with; 0: it does not.
+    pub priority: u8,
+    /// The priority that is configured.
+    pub configured_priority: u8,
+    /// Why they differ: `link_down`, `no_address`, `no_socket`, `detached`, `no_backend`, `drained`.
+    pub reasons: Vec<String>,
+    /// The address of the Active router, as far as it is known.
+    pub active: Option<IpAddr>,
+    /// How long the state has lasted, in milliseconds.
+    pub since_ms: u64,
+    /// How often it became Active or ceased to be.
+    pub transitions: u64,
+    /// Advertisements sent.
+    pub sent: u64,
+    /// Advertisements that could not be sent.
+    pub not_sent: u64,
+    /// Sound advertisements received.
+    pub received: u64,
+    /// Others, by what was wrong.
+    pub invalid: BTreeMap<String, u64>,
+    /// Sound ones whose `interval` or `addresses` are not those configured here.
+    pub mismatched: BTreeMap<String, u64>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Why advertisements can't be sent, at the last try.
+    pub trouble: Option<String>,
 }
 
 /// What the NIC itself lost.
@@ -99,8 +151,10 @@ pub struct VipStatus {
     pub name: String,
     /// Address, port and protocol, `192.0.2.101:443/tcp`.
     pub service: String,
-    /// Whether this balancer answers for the address.
+    /// Whether this balancer answers for the address now.
     pub owned: bool,
+    /// The VRRP group that says so, if one does.
+    pub group: Option<String>,
     /// `healthy`, `none_up` (all are down, all go on being used) or `nobody`.
     pub serving: String,
     /// A change waits for room for notes.

@@ -43,6 +43,8 @@ impl Drop for Server {
 pub fn serve(path: &Path, requests: Requests) -> Result<Server> {
     let router = Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/drain", post(drain_balancer))
+        .route("/v1/undrain", post(undrain_balancer))
         .route("/v1/vips/{vip}/backends/{backend}/drain", post(drain))
         .route("/v1/vips/{vip}/backends/{backend}/undrain", post(undrain))
         .with_state(requests);
@@ -96,6 +98,23 @@ async fn status(State(requests): State<Requests>) -> Response {
         Ok(Err(error)) => failed(StatusCode::INTERNAL_SERVER_ERROR, error),
         Err(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
     }
+}
+
+async fn drain_balancer(State(requests): State<Requests>) -> Response {
+    set_balancer_drained(requests, true).await
+}
+
+async fn undrain_balancer(State(requests): State<Requests>) -> Response {
+    set_balancer_drained(requests, false).await
+}
+
+async fn set_balancer_drained(requests: Requests, drained: bool) -> Response {
+    let (reply, answer) = oneshot::channel();
+    let sent = requests.send(Request::DrainBalancer { drained, reply }).await;
+    if sent.is_err() || answer.await.is_err() {
+        return failed(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping");
+    }
+    Json(serde_json::json!({ "drained": drained })).into_response()
 }
 
 async fn drain(

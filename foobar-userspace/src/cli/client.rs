@@ -14,7 +14,7 @@ use crate::admin::DEFAULT_SOCKET;
 
 /// Where the daemon is.
 #[derive(Debug, clap::Args)]
-pub(super) struct SocketArgs {
+pub(crate) struct SocketArgs {
     /// The daemon's admin socket
     #[arg(long, value_name = "PATH", env = "FOOBAR_SOCKET", default_value = DEFAULT_SOCKET)]
     socket: PathBuf,
@@ -25,7 +25,7 @@ impl SocketArgs {
     ///
     /// # Errors
     /// Where nobody listens, or the daemon refuses, in its words.
-    pub(super) async fn call(&self, method: Method, path: &str) -> Result<Value> {
+    pub(crate) async fn call(&self, method: Method, path: &str) -> Result<Value> {
         call(&self.socket, "foobar lb", method, path).await
     }
 }

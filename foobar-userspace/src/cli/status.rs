@@ -1,5 +1,6 @@
 //! `foobar status`, `foobar drain` and `foobar undrain`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use anyhow::Result;
 use http::Method;
 
 use super::client::SocketArgs;
-use crate::admin::{BackendStatus, Status};
+use crate::admin::{BackendStatus, Status, VrrpStatus};
 
 /// Options of `foobar status`.
 #[derive(Debug, clap::Args)]
@@ -87,10 +88,20 @@ fn render(status: &Status) -> String {
         "notes    {} of {}",
         status.notes.used, status.notes.capacity
     ));
+    if status.drained {
+        line(
+            "DRAINED by an operator: VIPs of VRRP groups go to other balancers (`foobar lb undrain`)"
+                .to_owned(),
+        );
+    }
     if let Some(error) = &status.last_reload_error {
         line(format!(
             "RELOAD REFUSED, the old configuration is in force:\n{error}"
         ));
+    }
+    for router in &status.vrrp {
+        line(String::new());
+        vrrp(router).into_iter().for_each(&mut line);
     }
     for vip in &status.vips {
         let phases = vip.phases;
@@ -105,7 +116,12 @@ fn render(status: &Status) -> String {
             "\n{}  {}  {}{}",
             vip.name,
             vip.service,
-            if vip.owned { "owned" } else { "not owned" },
+            match (vip.owned, &vip.group) {
+                (true, None) => "owned".to_owned(),
+                (false, None) => "not owned".to_owned(),
+                (true, Some(group)) => format!("owned by VRRP {group}"),
+                (false, Some(group)) => format!("not owned, VRRP {group}"),
+            },
             trouble
         ));
         line(format!(
@@ -144,6 +160,74 @@ fn render(status: &Status) -> String {
         line(format!("  {name:<22} {count:>12}"));
     }
     out
+}
+
+/// A virtual router, in lines.
+fn vrrp(router: &VrrpStatus) -> Vec<String> {
+    let priority = if router.priority == router.configured_priority {
+        format!("priority {}", router.priority)
+    } else {
+        format!("priority {} of {}", router.priority, router.configured_priority)
+    };
+    let why = if router.reasons.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", router.reasons.join(", "))
+    };
+    let active = match (router.state.as_str(), router.active) {
+        ("active", _) => String::new(),
+        (_, Some(active)) => format!("  active is {active}"),
+        (_, None) => "  nobody is heard".to_owned(),
+    };
+    let mut lines = vec![
+        format!(
+            "vrrp {}  router_id {}  {}  {} for {:.1} s  {priority}{why}{active}",
+            router.name,
+            router.router_id,
+            router.family,
+            router.state.to_uppercase(),
+            router.since_ms as f64 / 1000.0
+        ),
+        format!(
+            "  transitions {}   adverts sent {}, not sent {}, received {}, invalid {}{}",
+            router.transitions,
+            router.sent,
+            router.not_sent,
+            router.received,
+            router.invalid.values().sum::<u64>(),
+            by_reason(&router.invalid)
+        ),
+        format!(
+            "  addresses {}",
+            router
+                .addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" ")
+        ),
+    ];
+    if !router.mismatched.is_empty() {
+        lines.push(format!(
+            "  another router is configured differently{}",
+            by_reason(&router.mismatched)
+        ));
+    }
+    if let Some(trouble) = &router.trouble {
+        lines.push(format!("  CANNOT SEND: {trouble}"));
+    }
+    lines
+}
+
+fn by_reason(counts: &BTreeMap<String, u64>) -> String {
+    if counts.is_empty() {
+        return String::new();
+    }
+    let counts: Vec<String> = counts
+        .iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    format!(" ({})", counts.join(", "))
 }
 
 fn state(backend: &BackendStatus) -> String {

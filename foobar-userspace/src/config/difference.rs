@@ -3,7 +3,7 @@
 //! A VIP is recognised by its [`Service`], not by its name: renaming one touches no flow, and one whose
 //! address, ports or protocol changed is another VIP (the old one removed, the new one added).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::{Backend, Config, Service, Vip};
@@ -21,6 +21,8 @@ pub struct Difference {
     pub peer_macs: bool,
     /// Whether outer headers are made with something else.
     pub tunnel: bool,
+    /// Groups that are new, gone or not the same, by name.
+    pub vrrp: Vec<String>,
     /// Changes that need a restart with new maps, and are not made at run time.
     pub fixed: Vec<FixedChange>,
 }
@@ -66,8 +68,8 @@ pub struct Reweighted {
 pub enum Field {
     /// `name`
     Name,
-    /// `owned`
-    Owned,
+    /// `owned`, `vrrp`
+    Ownership,
     /// `table`
     Table,
     /// `tracking`, `midstream`
@@ -123,6 +125,7 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
             .collect(),
         peer_macs: sorted(&old.peer_macs) != sorted(&new.peer_macs),
         tunnel: old.tunnel != new.tunnel,
+        vrrp: vrrp_changes(old, new),
         changed: Vec::new(),
         fixed: fixed_settings(old, new),
     };
@@ -159,8 +162,18 @@ pub fn keep_fixed(old: &Config, new: &Config) -> Config {
         vips,
         peer_macs: new.peer_macs.clone(),
         tunnel: new.tunnel.clone(),
+        vrrp: new.vrrp.clone(),
         ..old.clone()
     }
+}
+
+/// The names of groups that are not the same in both.
+fn vrrp_changes(old: &Config, new: &Config) -> Vec<String> {
+    let only = |some: &Config, other: &Config| -> BTreeSet<String> {
+        let changed = some.vrrp.iter().filter(|group| !other.vrrp.contains(group));
+        changed.map(|group| group.name.clone()).collect()
+    };
+    (&only(old, new) | &only(new, old)).into_iter().collect()
 }
 
 fn sorted(macs: &[[u8; 6]]) -> Vec<[u8; 6]> {
@@ -224,7 +237,7 @@ fn renamed(old: &Vip, new: &Vip) -> bool {
 fn vip_change(old: &Vip, new: &Vip) -> Option<VipChange> {
     let fields: Vec<Field> = [
         (old.name != new.name, Field::Name),
-        (old.owned != new.owned, Field::Owned),
+        (old.ownership != new.ownership, Field::Ownership),
         (old.table != new.table, Field::Table),
         (old.tracking != new.tracking, Field::Tracking),
         (old.idle_timeout != new.idle_timeout, Field::IdleTimeout),

@@ -20,6 +20,7 @@ mod syn_limit;
 mod tests;
 mod tunnel;
 mod validate;
+mod vrrp;
 mod walk;
 
 use std::fmt;
@@ -39,6 +40,7 @@ pub use quic::{Quic, ServerId};
 pub use report::{Place, Problem, Report};
 pub use sources::{Prefix, Sources, Verdict};
 pub use syn_limit::{Rate, SynLimit};
+pub use vrrp::{Lowering, Track, Vrrp};
 
 /// A whole `lb.toml`, validated, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub struct Config {
     pub limits: Limits,
     /// What outer headers are made with.
     pub tunnel: Tunnel,
+    /// Groups of VIPs that one balancer of several owns, in the file's order; names and identifiers are unique.
+    pub vrrp: Vec<Vrrp>,
     /// The services, in the file's order.
     pub vips: Vec<Vip>,
 }
@@ -110,8 +114,8 @@ pub struct Vip {
     pub ports: Ports,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// Whether this balancer answers ARP and ping for the address; the same for all services of an address.
-    pub owned: bool,
+    /// When this balancer answers ARP and ping for the address; the same for all services of an address.
+    pub ownership: Ownership,
     /// Slots of its steering table: a power of two, 256 to 65536.
     pub slots: u32,
     /// How the steering table is filled.
@@ -151,6 +155,27 @@ impl Vip {
             address: self.address,
             ports: self.ports,
             protocol: self.protocol,
+        }
+    }
+}
+
+/// When a balancer answers for an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ownership {
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+    /// While it is the Active router of the group with this name.
+    Vrrp(String),
+}
+
+impl fmt::Display for Ownership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Always => f.write_str("owned = true"),
+            Self::Never => f.write_str("owned = false"),
+            Self::Vrrp(group) => write!(f, "vrrp = {group:?}"),
         }
     }
 }

@@ -11,9 +11,9 @@ use super::report::{Problems, Report};
 use super::service::{Draft, VIP_KEYS};
 use super::sources::{LIST_KEYS, Lists};
 use super::walk::Section;
-use super::{Config, Limits, tunnel, validate};
+use super::{Config, Limits, tunnel, validate, vrrp};
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "interface",
     "pin_dir",
     "admin_socket",
@@ -22,6 +22,7 @@ const KEYS: [&str; 9] = [
     "limits",
     "tunnel",
     "list",
+    "vrrp",
     "vip",
 ];
 const LIMIT_KEYS: [&str; 5] = ["slots", "targets", "notes", "pending_notes", "syn_buckets"];
@@ -112,6 +113,7 @@ pub(super) fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems
     let limits = limits(&root, problems);
     let tunnel = tunnel::read(&root, problems);
 
+    let groups = vrrp::read(&root, problems);
     let lists = root.tables("list", "[[list]]", &LIST_KEYS, problems);
     let mut lists = Lists::read(&lists, directory, problems);
     let sections = root.tables("vip", "[[vip]]", &VIP_KEYS, problems);
@@ -121,6 +123,7 @@ pub(super) fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems
         .map(|vip| Draft::read(vip, many, &mut lists, problems))
         .collect();
     validate::between_vips(&drafts, problems);
+    vrrp::members(&drafts, &groups, problems);
     validate::sums(&drafts, &limits, problems);
     tunnel::sources(&drafts, &tunnel, problems);
 
@@ -132,6 +135,10 @@ pub(super) fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems
         peer_macs,
         limits,
         tunnel,
+        vrrp: groups
+            .into_iter()
+            .map(vrrp::Draft::finish)
+            .collect::<Option<_>>()?,
         vips: drafts.into_iter().map(Draft::finish).collect::<Option<_>>()?,
     })
 }

@@ -13,17 +13,19 @@ use super::sources::{Lists, Sources};
 use super::syn_limit::SynLimit;
 use super::walk::Section;
 use super::{
-    Backend, Check, FlowHash, Forward, Ports, Protocol, Quic, Service, TableKind, Tracking, Unserved, Vip,
+    Backend, Check, FlowHash, Forward, Ownership, Ports, Protocol, Quic, Service, TableKind, Tracking,
+    Unserved, Vip,
 };
 use super::{check, flows, ports, quic, syn_limit};
 
-pub(super) const VIP_KEYS: [&str; 22] = [
+pub(super) const VIP_KEYS: [&str; 23] = [
     "name",
     "address",
     "port",
     "ports",
     "protocol",
     "owned",
+    "vrrp",
     "slots",
     "table",
     "hash",
@@ -65,7 +67,7 @@ pub(super) struct Draft<'t> {
     pub(super) ports: Option<Spanned<Ports>>,
     pub(super) protocol: Protocol,
     /// Its place is the key's, or the header's where it is left at the default.
-    pub(super) owned: Spanned<bool>,
+    pub(super) ownership: Spanned<Ownership>,
     /// Likewise.
     pub(super) slots: Spanned<u32>,
     pub(super) backends: Vec<Spanned<Backend>>,
@@ -132,9 +134,7 @@ impl<'t> Draft<'t> {
         let answers = [("drop", Unserved::Drop), ("reset", Unserved::Reset)];
         Self {
             protocol,
-            owned: section
-                .boolean("owned", problems)
-                .unwrap_or_else(|| Spanned::new(header.clone(), true)),
+            ownership: ownership(section, problems),
             slots: slots(section, many, problems),
             hash: flows::hash(section, problems),
             tracking: flows::tracking(section, protocol, second_chance, problems),
@@ -178,7 +178,7 @@ impl<'t> Draft<'t> {
             address: self.address?.into_inner(),
             ports: self.ports?.into_inner(),
             protocol: self.protocol,
-            owned: self.owned.into_inner(),
+            ownership: self.ownership.into_inner(),
             slots: self.slots.into_inner(),
             table: self.table,
             hash: self.hash,
@@ -194,6 +194,30 @@ impl<'t> Draft<'t> {
             check: self.check,
             backends: self.backends.into_iter().map(Spanned::into_inner).collect(),
         })
+    }
+}
+
+fn ownership(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Spanned<Ownership> {
+    let owned = section.boolean("owned", problems);
+    let group = section.string("vrrp", problems);
+    if let (Some(owned), Some(group)) = (&owned, &group) {
+        let line = problems.line(&owned.span());
+        problems.add(
+            group.span(),
+            "a VIP has `owned` or `vrrp`, not both",
+            format!("remove line {line}: the group says who owns the address"),
+        );
+    }
+    match (group, owned) {
+        (Some(group), _) => {
+            let name = (*group.get_ref()).to_owned();
+            Spanned::new(group.span(), Ownership::Vrrp(name))
+        }
+        (None, Some(owned)) if !*owned.get_ref() => Spanned::new(owned.span(), Ownership::Never),
+        (None, owned) => {
+            let place = owned.map_or_else(|| section.span.clone(), |owned| owned.span());
+            Spanned::new(place, Ownership::Always)
+        }
     }
 }
 

@@ -41,18 +41,15 @@ pub(super) fn between_vips(drafts: &[Draft<'_>], problems: &mut Problems<'_>) {
         }
         if let Some(address) = &draft.address {
             let first = owners.entry(*address.get_ref()).or_insert(draft);
-            if first.owned.get_ref() != draft.owned.get_ref() {
-                let line = problems.line(&first.owned.span());
-                let message = format!("services of {} disagree on `owned`", address.get_ref());
+            let (ownership, other) = (&draft.ownership, &first.ownership);
+            if other.get_ref() != ownership.get_ref() {
+                let line = problems.line(&other.span());
+                let message = format!("services of {} disagree on who owns it", address.get_ref());
                 let hint = format!(
-                    "an address is owned as a whole; it is {} by line {line}",
-                    if *first.owned.get_ref() {
-                        "owned"
-                    } else {
-                        "not owned"
-                    }
+                    "an address is owned as a whole; line {line} says {}",
+                    other.get_ref()
                 );
-                problems.add(draft.owned.span(), message, hint);
+                problems.add(ownership.span(), message, hint);
             }
         }
     }

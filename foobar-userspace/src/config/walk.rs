@@ -40,6 +40,13 @@ impl<'t, 'i> Section<'t, 'i> {
         self.table.get_key_value(name).map(|(key, _)| key.span())
     }
 
+    /// Whether the key is there, and has a string.
+    pub(super) fn is_string(&self, name: &str) -> bool {
+        self.table
+            .get(name)
+            .is_some_and(|value| as_string(value).is_some())
+    }
+
     /// Notes that a key is missing, at the table's own place.
     pub(super) fn require(&self, name: &str, example: &str, problems: &mut Problems<'_>) {
         if self.key(name).is_none() {

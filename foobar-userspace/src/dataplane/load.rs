@@ -17,13 +17,14 @@ use foobar_common::quic::{ServerId, ServerIdKey};
 use foobar_common::settings::{MAX_PEERS, Settings, mac_word};
 use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots};
 use foobar_common::target::{Target, TargetCounters};
-use foobar_common::vip::{Lease, PortRange, Vip};
+use foobar_common::vip::{PortRange, Vip};
 
 use super::attach::{self, Attachment, Verdict};
 use super::counters::Value;
 use super::objects;
 use super::pins::Pins;
 use super::region::Region;
+use super::vips::Leases;
 
 /// How long a program that is running now may run at most, with a margin of a thousand.
 pub const GRACE: Duration = Duration::from_millis(5);
@@ -121,7 +122,7 @@ pub struct DataPlane {
     pub(super) settings: Region<Settings>,
     pub(super) vips: Region<Vip>,
     pub(super) ranges: aya::maps::Array<MapData, Value<PortRange>>,
-    pub(super) leases: Region<Lease>,
+    pub(super) leases: Leases,
     pub(super) hot: Region<HotSlots>,
     pub(super) cold: Region<ColdSlot>,
     pub(super) targets: Region<Target>,
@@ -175,7 +176,7 @@ impl DataPlane {
             ranges: take(&mut object, "RANGES")?
                 .try_into()
                 .map_err(io::Error::other)?,
-            leases: region(&mut object, "LEASES")?,
+            leases: Leases::of(region(&mut object, "LEASES")?),
             hot: region(&mut object, "HOT_SLOTS")?,
             cold: region(&mut object, "COLD_SLOTS")?,
             targets: region(&mut object, "TARGETS")?,

@@ -34,7 +34,7 @@ pub use pins::{Claim, Pins};
 pub use server_ids::ServerIds;
 pub use translation::Translation;
 pub use tunnels::OuterSource;
-pub use vips::{Services, VipEntries, VipTableFull};
+pub use vips::{Leases, Services, VipEntries, VipTableFull};
 
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::offset_of;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
@@ -136,7 +137,46 @@ fn ranges(
     Ok(all)
 }
 
+/// The leases of the VIPs' addresses; its copies are of the same words.
+#[derive(Clone, Debug)]
+pub struct Leases(Arc<Region<Lease>>);
+
+impl Leases {
+    pub(super) fn of(region: Region<Lease>) -> Self {
+        Self(Arc::new(region))
+    }
+
+    /// When the lease with this index ends: CLOCK_MONOTONIC in nanoseconds, 0 not owned, `u64::MAX` never.
+    pub fn get(&self, index: u32) -> u64 {
+        self.0
+            .u64(index % MAX_LEASES, offset_of!(Lease, until_ns))
+            .load(Ordering::Acquire)
+    }
+
+    /// Sets when a lease ends.
+    pub fn set(&self, index: u32, until_ns: u64) {
+        self.0
+            .u64(index % MAX_LEASES, offset_of!(Lease, until_ns))
+            .store(until_ns, Ordering::Release);
+    }
+}
+
 impl DataPlane {
+    /// Whether an operator drains this balancer: it outlives the daemon.
+    pub fn is_drained(&self) -> bool {
+        self.settings
+            .u16(0, offset_of!(Settings, drained))
+            .load(Ordering::Acquire)
+            != 0
+    }
+
+    /// Says whether an operator drains this balancer.
+    pub fn set_drained(&self, drained: bool) {
+        self.settings
+            .u16(0, offset_of!(Settings, drained))
+            .store(u16::from(drained), Ordering::Release);
+    }
+
     fn active_half(&self) -> u32 {
         self.settings
             .u32(0, offset_of!(Settings, active_half))
@@ -216,18 +256,19 @@ impl DataPlane {
         Ok(())
     }
 
+    /// The leases, for who renews them beside the daemon's loop.
+    pub fn leases(&self) -> Leases {
+        self.leases.clone()
+    }
+
     /// When the lease with this index ends: CLOCK_MONOTONIC in nanoseconds, 0 not owned, `u64::MAX` never.
     pub fn lease(&self, index: u32) -> u64 {
-        self.leases
-            .u64(index % MAX_LEASES, offset_of!(Lease, until_ns))
-            .load(Ordering::Acquire)
+        self.leases.get(index)
     }
 
     /// Sets when a lease ends.
     pub fn set_lease(&self, index: u32, until_ns: u64) {
-        self.leases
-            .u64(index % MAX_LEASES, offset_of!(Lease, until_ns))
-            .store(until_ns, Ordering::Release);
+        self.leases.set(index, until_ns);
     }
 }
 

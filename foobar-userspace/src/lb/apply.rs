@@ -1,7 +1,7 @@
 //! From a configuration to the steering state: VIPs and members come, change and go, and the data plane's
 //! table of VIPs follows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use foobar_common::address::Address;
@@ -13,7 +13,7 @@ use super::member::Member;
 use super::steering::{Steering, Urgency, Vip, deadline, history};
 use crate::balancer::plan::Serving;
 use crate::balancer::slots::SlotTable;
-use crate::config::{self, Backend, Config, Forward, Service, Unserved};
+use crate::config::{self, Backend, Config, Forward, Ownership, Service, Unserved};
 use crate::dataplane::GRACE;
 use crate::health::State;
 
@@ -267,27 +267,46 @@ impl Steering {
         }
     }
 
+    /// Puts the ownership of the addresses whose owner is not elected in force.
+    pub(super) fn settle_leases(&self) {
+        for vip in &self.vips {
+            let until_ns = match vip.config.ownership {
+                Ownership::Always => u64::MAX,
+                Ownership::Never => 0,
+                // Written by the thread that elects.
+                Ownership::Vrrp(_) => continue,
+            };
+            if let Some(&lease) = self.leases.get(&vip.config.address) {
+                self.plane.set_lease(lease, until_ns);
+            }
+        }
+    }
+
+    /// Whether this balancer answers for an address.
+    pub(super) fn owns(&self, address: IpAddr, now_ns: u64) -> bool {
+        let lease = self.leases.get(&address);
+        lease.is_some_and(|&lease| self.plane.lease(lease) > now_ns)
+    }
+
     /// Puts the VIPs and the ownership of their addresses in force.
     fn publish(&mut self) -> anyhow::Result<()> {
         self.name_members();
-        let addresses: BTreeMap<IpAddr, bool> = self
-            .vips
-            .iter()
-            .map(|vip| (vip.config.address, vip.config.owned))
-            .collect();
+        let addresses: BTreeSet<IpAddr> = self.vips.iter().map(|vip| vip.config.address).collect();
         let before = self.leases.clone();
-        self.leases.retain(|address, _| addresses.contains_key(address));
-        for address in addresses.keys() {
+        self.leases.retain(|address, _| addresses.contains(address));
+        for address in &addresses {
             if !self.leases.contains_key(address) {
                 let taken: BTreeSet<u32> = self.leases.values().chain(before.values()).copied().collect();
                 let free = (0..).find(|index| !taken.contains(index)).unwrap_or_default();
+                // Whose it was before does not count.
+                self.plane.set_lease(free, 0);
                 self.leases.insert(*address, free);
             }
         }
+        self.settle_leases();
         let mut entries = Vec::new();
-        for (address, owned) in &addresses {
+        for address in &addresses {
             let lease = self.leases[address];
-            self.plane.set_lease(lease, if *owned { u64::MAX } else { 0 });
             // Packets that no service takes get what the address's services agree on.
             let reset = self
                 .vips

@@ -9,14 +9,16 @@ use anyhow::{Context as _, Result, bail};
 use foobar_common::check::CHECK_MARK;
 use nix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::election::Attached;
 use super::presence::{self, Presence};
 use super::steering::Steering;
 use super::view::Context;
 use super::{adopt, features, preflight};
 use crate::admin::{self, Request, SweepStatus};
+use crate::cluster::vrrp::{Group, Speaker, Told};
 use crate::config::{self, Config};
 use crate::dataplane::{self, Attachment, CheckProgram, Claim, DataPlane, Mode, Pins, Sizes, monotonic_ns};
 use crate::health::Scheduler;
@@ -31,6 +33,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// So many events are taken at once: a switch that fails concerns thousands of targets in the same second.
 const EVENTS: usize = 4096;
 
+/// How often it is looked whether the program is still on the interface.
+const ATTACHED: Duration = Duration::from_secs(1);
+
 /// The mark of health checks, as the network module takes it.
 const MARK: CheckMark = CheckMark((CHECK_MARK >> 16) as u16);
 
@@ -42,6 +47,13 @@ struct Daemon {
     scheduler: Scheduler,
     resolver: ResolverHandle,
     presence: Presence,
+    /// Elects the owners of the VIPs that are in groups; while there are none, there is no thread.
+    speaker: Option<Speaker>,
+    /// What the speaker was told last.
+    groups: Vec<Group>,
+    watched: watch::Receiver<Option<Interface>>,
+    attached: Attached,
+    next_look: Instant,
     started: Instant,
     last_reload_error: Option<String>,
     next_sweep: Instant,
@@ -100,6 +112,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
 
     let (resolver, mut next_hops) = Resolver::start(config.peer_macs.iter().copied().collect())?;
     let (events, mut health) = mpsc::channel(EVENTS);
+    let mut interfaces = network::watch(&config.interface).await?;
     let check = CheckProgram::attach(&pins, &config.interface).context("the health checks' program")?;
     let mut daemon = Daemon {
         path,
@@ -107,6 +120,11 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         scheduler: Scheduler::new(events, preflight::checks_at_once()),
         resolver,
         presence: Presence::default(),
+        speaker: None,
+        groups: Vec::new(),
+        watched: interfaces.clone(),
+        attached: Attached::Yes,
+        next_look: Instant::now() + ATTACHED,
         started: Instant::now(),
         last_reload_error: None,
         next_sweep: Instant::now(),
@@ -122,6 +140,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
     daemon.attach()?;
     daemon.follow().await;
     daemon.announce();
+    daemon.elect().await?;
 
     let (requests, mut admin) = mpsc::channel(64);
     let server = admin::serve(&daemon.config.admin_socket, requests)?;
@@ -131,7 +150,6 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         socket = %daemon.config.admin_socket.display(),
         "ready"
     );
-    let mut interfaces = network::watch(&daemon.config.interface).await?;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut judgements, mut ways) = (Vec::new(), Vec::new());
@@ -157,8 +175,12 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
                 let interface = interfaces.borrow_and_update().clone();
                 daemon.on_interface(interface).await;
             }
-            _ = tick.tick() => daemon.tick(),
+            _ = tick.tick() => daemon.tick().await,
         }
+    }
+    if let Some(speaker) = daemon.speaker.take() {
+        tracing::info!("VIPs of VRRP groups are given up");
+        speaker.stop().await;
     }
     drop(server);
     tracing::info!("stopped; the data plane goes on forwarding (`foobar lb detach` removes it)");
@@ -240,6 +262,32 @@ impl Daemon {
         self.scheduler.set(self.steering.checks());
     }
 
+    /// Has the owners of the VIPs in groups elected, by what the configuration and the reasons say now.
+    async fn elect(&mut self) -> Result<()> {
+        let groups = self.steering.groups(&self.config, self.attached);
+        if groups == self.groups {
+            return Ok(());
+        }
+        if self.speaker.is_none() {
+            let started = Speaker::start(self.steering.plane.leases(), self.watched.clone());
+            self.speaker = Some(started.context("the thread for VRRP")?);
+        }
+        if let Some(speaker) = &self.speaker {
+            speaker.set(groups.clone()).await;
+        }
+        self.groups = groups;
+        // Until now, addresses that are in no group any more were renewed.
+        self.steering.settle_leases();
+        Ok(())
+    }
+
+    /// As [`Self::elect`], where an error is no reason to end.
+    async fn elect_again(&mut self) {
+        if let Err(error) = self.elect().await {
+            tracing::error!("VIPs in VRRP groups have no owner here: {error:#}");
+        }
+    }
+
     /// Tells the segment which of the VIPs are here.
     fn announce(&mut self) {
         self.presence.tell(&self.config, &self.interface);
@@ -286,9 +334,10 @@ impl Daemon {
         self.config = new;
         self.follow().await;
         self.announce();
+        self.elect_again().await;
     }
 
-    fn tick(&mut self) {
+    async fn tick(&mut self) {
         let now_ns = monotonic_ns();
         if self.steering.tick(now_ns) {
             self.check();
@@ -305,6 +354,14 @@ impl Daemon {
             self.check();
             self.next_sweep = Instant::now() + SWEEP.max(begin.elapsed() * 10);
         }
+        if !self.config.vrrp.is_empty() && begin >= self.next_look {
+            self.next_look = begin + ATTACHED;
+            self.attached = match network::xdp_mode(&self.config.interface).await {
+                Ok(XdpMode::None) | Err(_) => Attached::No,
+                Ok(XdpMode::Native | XdpMode::Generic | XdpMode::Multiple) => Attached::Yes,
+            };
+        }
+        self.elect_again().await;
     }
 
     async fn answer(&mut self, request: Request) {
@@ -319,6 +376,10 @@ impl Daemon {
                     Ok(XdpMode::Multiple) => "multiple",
                     Ok(XdpMode::None) | Err(_) => "detached",
                 };
+                let election = match &self.speaker {
+                    Some(speaker) => speaker.tell().await,
+                    None => Told::default(),
+                };
                 let checks = self.scheduler.snapshot();
                 let status = self.steering.status(&Context {
                     interface: &self.config.interface,
@@ -328,9 +389,17 @@ impl Daemon {
                     uptime_s: self.started.elapsed().as_secs(),
                     last_reload_error: self.last_reload_error.clone(),
                     sweeps: self.sweeps,
+                    election,
+                    now_ns: monotonic_ns(),
                 });
                 // Who asked may be gone.
                 drop(reply.send(status.map_err(|error| error.to_string())));
+            }
+            Request::DrainBalancer { drained, reply } => {
+                tracing::warn!(drained, "an operator drains this balancer, or ends that");
+                self.steering.plane.set_drained(drained);
+                self.elect_again().await;
+                _ = reply.send(());
             }
             Request::Drain {
                 vip,

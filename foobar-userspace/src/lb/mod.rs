@@ -7,6 +7,7 @@ mod admission;
 mod adopt;
 mod apply;
 mod daemon;
+mod election;
 pub mod entry;
 mod events;
 mod features;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
 
+use crate::cli::client::SocketArgs;
 use crate::config::{self, Config};
 use crate::dataplane::Pins;
 use crate::network::{self, XdpMode};
@@ -46,9 +48,14 @@ pub struct Args {
     log: LogArgs,
 }
 
-/// What else `foobar lb` does.
+/// What else `foobar lb` does. The daemon is told by its admin socket.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Hand the VIPs of all VRRP groups over to other balancers, and take none while another one lives; outlasts
+    /// restarts of the daemon
+    Drain(DrainArgs),
+    /// End that: take VIPs again, as priorities and preemption say
+    Undrain(DrainArgs),
     /// Remove the programs, maps and links that a daemon left; packets are no longer forwarded
     Detach {
         /// The configuration file that the daemon ran with
@@ -57,13 +64,46 @@ enum Command {
     },
 }
 
+/// Options of `foobar lb drain` and `foobar lb undrain`.
+#[derive(Debug, clap::Args)]
+struct DrainArgs {
+    #[command(flatten)]
+    socket: SocketArgs,
+    /// Print the API's JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl DrainArgs {
+    /// Tells the daemon: `action` is the API's word for it.
+    async fn run(&self, action: &str) -> Result<ExitCode> {
+        let value = self
+            .socket
+            .call(http::Method::POST, &format!("/v1/{action}"))
+            .await?;
+        if self.json {
+            println!("{value:#}");
+        } else if action == "drain" {
+            println!(
+                "draining: the VIPs of VRRP groups are handed over (`foobar status` shows who has them)"
+            );
+        } else {
+            println!("not draining any more: VIPs come back as priorities and preemption say");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 /// Runs the daemon until SIGTERM or SIGINT, or the subcommand.
 ///
 /// # Errors
 /// Where the configuration is bad, the machine can't run the data plane, or a socket can't be opened.
 pub async fn run(args: Args) -> Result<ExitCode> {
-    if let Some(Command::Detach { config }) = args.command {
-        return detach(&read(&config)?).await;
+    match args.command {
+        Some(Command::Detach { config }) => return detach(&read(&config)?).await,
+        Some(Command::Drain(args)) => return args.run("drain").await,
+        Some(Command::Undrain(args)) => return args.run("undrain").await,
+        None => (),
     }
     let config = args
         .config

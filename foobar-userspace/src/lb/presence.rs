@@ -1,5 +1,5 @@
 //! What the segment is told of the VIPs, and from which addresses they are checked: announcements of those that
-//! are owned, membership in the groups of the IPv6 ones, a source for the checks of each family. It knows no
+//! are always owned, membership in the groups of the IPv6 ones, a source for the checks of each family. It knows no
 //! slots and no members.
 
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::{Config, Ownership};
 use crate::network::{Announcer, Interface, SolicitedNodes};
 
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(200);
@@ -37,7 +37,9 @@ impl Presence {
         // What is still being repeated may name a VIP that is another balancer's from now on.
         self.announcing.abort_all();
         while self.announcing.try_join_next().is_some() {}
-        let owned: Vec<IpAddr> = addresses(config, |vip| vip.owned).into_iter().collect();
+        // Those of a group are announced by who elects their owner.
+        let always = |vip: &crate::config::Vip| vip.ownership == Ownership::Always;
+        let owned: Vec<IpAddr> = addresses(config, always).into_iter().collect();
         match Announcer::open(interface.index, interface.mac) {
             Ok(announcer) => {
                 self.announcing.spawn(async move {

@@ -6,8 +6,12 @@ use foobar_common::counters::Counter;
 use foobar_common::slot::Phase;
 
 use super::steering::{Steering, Vip};
-use crate::admin::{BackendStatus, DropCounters, NotesStatus, PhaseCounts, Status, SweepStatus, VipStatus};
+use crate::admin::{
+    BackendStatus, DropCounters, NotesStatus, PhaseCounts, Status, SweepStatus, VipStatus, VrrpStatus,
+};
 use crate::balancer::plan::Serving;
+use crate::cluster::vrrp::{self, Snapshot, Told};
+use crate::config::Ownership;
 use crate::health::{CheckStatus, State};
 use crate::network::NicCounters;
 
@@ -20,6 +24,8 @@ pub(super) struct Context<'a> {
     pub(super) uptime_s: u64,
     pub(super) last_reload_error: Option<String>,
     pub(super) sweeps: SweepStatus,
+    pub(super) election: Told,
+    pub(super) now_ns: u64,
 }
 
 impl Steering {
@@ -47,6 +53,9 @@ impl Steering {
                 capacity: u64::from(self.plane.note_capacity()),
             },
             sweeps: context.sweeps,
+            drained: self.plane.is_drained(),
+            vrrp: context.election.routers.iter().map(router_status).collect(),
+            vrrp_unclaimed: named(&context.election.unclaimed),
             counters: Counter::ALL
                 .iter()
                 .map(|&counter| (counter.name().to_owned(), counters.get(counter)))
@@ -54,18 +63,18 @@ impl Steering {
             vips: self
                 .vips
                 .iter()
-                .map(|vip| self.vip_status(vip, context.checks))
+                .map(|vip| self.vip_status(vip, context))
                 .collect::<std::io::Result<_>>()?,
         })
     }
 
-    fn vip_status(&self, vip: &Vip, checks: &BTreeMap<u32, CheckStatus>) -> std::io::Result<VipStatus> {
+    fn vip_status(&self, vip: &Vip, context: &Context<'_>) -> std::io::Result<VipStatus> {
         let usage = vip.table.usage();
         let mut backends = Vec::new();
         for member in &vip.members {
             let counters = self.plane.target_counters(member.id)?;
             let named = usage.get(&member.id).copied().unwrap_or_default();
-            let check = checks.get(&u32::from(member.id));
+            let check = context.checks.get(&u32::from(member.id));
             backends.push(BackendStatus {
                 address: member.address,
                 target: member.id,
@@ -90,7 +99,11 @@ impl Steering {
         Ok(VipStatus {
             name: vip.config.name.clone(),
             service: vip.config.service().to_string(),
-            owned: vip.config.owned,
+            owned: self.owns(vip.config.address, context.now_ns),
+            group: match &vip.config.ownership {
+                Ownership::Vrrp(group) => Some(group.clone()),
+                Ownership::Always | Ownership::Never => None,
+            },
             serving: match vip.serving {
                 Serving::Healthy => "healthy",
                 Serving::NoneUp => "none_up",
@@ -113,6 +126,45 @@ impl Steering {
             backends,
         })
     }
+}
+
+/// A virtual router as the admin API tells of it.
+fn router_status(router: &Snapshot) -> VrrpStatus {
+    VrrpStatus {
+        name: router.group.clone(),
+        router_id: router.router_id,
+        family: if router.is_v4 { "ipv4" } else { "ipv6" }.to_owned(),
+        state: match router.state {
+            vrrp::State::Initialize => "initialize",
+            vrrp::State::Backup => "backup",
+            vrrp::State::Active => "active",
+        }
+        .to_owned(),
+        priority: router.priority,
+        configured_priority: router.configured_priority,
+        reasons: router
+            .reasons
+            .iter()
+            .map(|reason| reason.name().to_owned())
+            .collect(),
+        active: router.active,
+        since_ms: router.since.as_millis() as u64,
+        transitions: router.transitions,
+        sent: router.sent,
+        not_sent: router.not_sent,
+        received: router.received,
+        invalid: named(&router.invalid),
+        mismatched: named(&router.mismatched),
+        addresses: router.addresses.clone(),
+        trouble: router.trouble.clone(),
+    }
+}
+
+fn named(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
+    counts
+        .iter()
+        .map(|(name, count)| ((*name).to_owned(), *count))
+        .collect()
 }
 
 const fn state(state: State) -> &'static str {

@@ -70,17 +70,26 @@ impl Announcer {
             if repeat > 0 {
                 tokio::time::sleep(interval).await;
             }
-            for vip in vips {
-                let sent = match vip {
-                    IpAddr::V4(vip) => self
-                        .socket
-                        .send_to(&arp_announcement(self.mac, *vip), &self.interface),
-                    IpAddr::V6(vip) => self
-                        .socket
-                        .send_to(&neighbour_advertisement(self.mac, *vip), &self.interface),
-                };
-                sent.map_err(|error| NetworkError::kernel(format!("announce {vip}"), error))?;
-            }
+            self.announce_once(vips)?;
+        }
+        Ok(())
+    }
+
+    /// Announces every one of `vips` now.
+    ///
+    /// # Errors
+    /// The interface is gone or down.
+    pub fn announce_once(&self, vips: &[IpAddr]) -> Result<(), NetworkError> {
+        for vip in vips {
+            let sent = match vip {
+                IpAddr::V4(vip) => self
+                    .socket
+                    .send_to(&arp_announcement(self.mac, *vip), &self.interface),
+                IpAddr::V6(vip) => self
+                    .socket
+                    .send_to(&neighbour_advertisement(self.mac, *vip), &self.interface),
+            };
+            sent.map_err(|error| NetworkError::kernel(format!("announce {vip}"), error))?;
         }
         Ok(())
     }

@@ -66,7 +66,7 @@ const BAD: &[Case] = &[
         "port = 443\nzebra = 1",
         (8, 1),
         "unknown key `zebra`",
-        "known here: name, address, port, ports, protocol, owned, slots, table, hash, tracking, midstream, idle_timeout, drain_timeout, unserved, forward, second_chance, deny, allow, syn_limit, quic, check, backend",
+        "known here: name, address, port, ports, protocol, owned, vrrp, slots, table, hash, tracking, midstream, idle_timeout, drain_timeout, unserved, forward, second_chance, deny, allow, syn_limit, quic, check, backend",
     ),
     (
         "weight = 50",
@@ -401,8 +401,8 @@ const BAD: &[Case] = &[
         "\"192.0.2.102\"",
         "\"192.0.2.101\"\nowned = false",
         (21, 9),
-        "services of 192.0.2.101 disagree on `owned`",
-        "an address is owned as a whole; it is owned by line 4",
+        "services of 192.0.2.101 disagree on who owns it",
+        "an address is owned as a whole; line 4 says owned = true",
     ),
     (
         "\"https\"\nhost = \"www.example.com\"\npath = \"/healthz\"",

@@ -104,8 +104,8 @@ fn a_good_file_is_read_with_its_defaults() {
     };
     assert_eq!(site.service().to_string(), "192.0.2.101:443/tcp");
     assert_eq!(
-        (site.owned, site.slots, site.table),
-        (true, 65_536, TableKind::Maglev)
+        (&site.ownership, site.slots, site.table),
+        (&Ownership::Always, 65_536, TableKind::Maglev)
     );
     assert_eq!(
         (site.idle_timeout, site.drain_timeout),
@@ -166,8 +166,8 @@ fn every_setting_is_taken_from_the_file() {
     }
     let vip = &config.vips[0];
     assert_eq!(
-        (vip.owned, vip.slots, vip.table),
-        (false, 256, TableKind::Rendezvous)
+        (&vip.ownership, vip.slots, vip.table),
+        (&Ownership::Never, 256, TableKind::Rendezvous)
     );
     assert_eq!(vip.idle_timeout, Duration::from_secs(3));
     assert_eq!(vip.drain_timeout, Some(Duration::from_secs(3_600)));

@@ -1,0 +1,23 @@
+//! VRRP version 3 (RFC 9568) for groups of VIPs: which balancer of a segment answers for them.
+//!
+//! `packet` is the wire format and `machine` the state machine, both pure; `socket` sends and receives. `standing`
+//! says what tracked reasons make of a router, `instance` is a virtual router with its counters, and `speaker` the
+//! thread in which all of them run. An instance renews, with each advertisement that was sent, the leases by which
+//! the data plane answers for its addresses: a daemon that dies leaves leases that end.
+//!
+//! A group with addresses of both families has two virtual routers of the same identifier, one a family, which
+//! move independently. Accept_Mode (section 6.1) is not a setting: whether Active or not, no packet for a VIP is ever
+//! delivered to the balancer's own kernel, and the data plane answers ARP, neighbour solicitations and ping for it.
+
+mod instance;
+pub mod machine;
+pub mod packet;
+mod socket;
+mod speaker;
+mod standing;
+
+pub use instance::Snapshot;
+pub use machine::State;
+pub use packet::{Checksum, Interval, MAX_ADDRESSES};
+pub use speaker::{Group, Speaker, Told};
+pub use standing::Reason;

@@ -1,0 +1,49 @@
+//! What the election of VIPs' owners is told: the groups with their addresses, and the reasons that the daemon's loop
+//! sees to want them less. The election itself is `cluster::vrrp`'s, in a thread of its own.
+
+use std::collections::BTreeSet;
+
+use super::steering::{Steering, Vip};
+use crate::balancer::plan::Serving;
+use crate::cluster::vrrp::{Group, Reason};
+use crate::config::{Config, Ownership};
+
+/// Whether the program is on the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attached {
+    Yes,
+    No,
+}
+
+impl Steering {
+    /// The groups of a configuration that is in force.
+    pub(super) fn groups(&self, config: &Config, attached: Attached) -> Vec<Group> {
+        let groups = config.vrrp.iter().map(|group| {
+            let is_member = |vip: &&Vip| vip.config.ownership == Ownership::Vrrp(group.name.clone());
+            let members: Vec<&Vip> = self.vips.iter().filter(is_member).collect();
+            let addresses: BTreeSet<_> = members.iter().map(|vip| vip.config.address).collect();
+            let mut reasons = BTreeSet::new();
+            for (holds, reason) in [
+                (self.plane.is_drained(), Reason::Drained),
+                (attached == Attached::No, Reason::Detached),
+                (
+                    members.iter().any(|vip| vip.serving != Serving::Healthy),
+                    Reason::NoBackend,
+                ),
+            ] {
+                if holds {
+                    reasons.insert(reason);
+                }
+            }
+            Group {
+                config: group.clone(),
+                addresses: addresses
+                    .into_iter()
+                    .filter_map(|address| Some((address, *self.leases.get(&address)?)))
+                    .collect(),
+                reasons,
+            }
+        });
+        groups.collect()
+    }
+}

@@ -1,0 +1,5 @@
+//! VIPs that move between balancers by VRRP, each claim told as a story on a segment of two balancers, or of one and
+//! another implementation's router.
+
+#[path = "vrrp/pair.rs"]
+mod pair;
