@@ -1,6 +1,8 @@
 //! VRRP in a world: configurations of a group, who answers for its addresses, and what a client's pings say of the
 //! time between.
 
+pub mod keepalived;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;

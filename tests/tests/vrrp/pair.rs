@@ -1,6 +1,6 @@
 //! Two foobar balancers with 100 ms advertisements.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -9,22 +9,7 @@ use foobar_tests::steady::PORT;
 use foobar_tests::vrrp::{Pings, Place, config, wait_state, who_has};
 use foobar_tests::world::{Lb, VIP, VIP6, World};
 
-fn world() -> Result<World> {
-    let mut world = World::new(1)?;
-    world.add_balancer()?;
-    world.add_ipv6()?;
-    Ok(world)
-}
-
-/// The backend accepts connections to both VIPs, for as long as the value is not dropped.
-fn listen(world: &World) -> Result<Vec<TcpListener>> {
-    world.backend(1)?.run(|| {
-        Ok(vec![
-            TcpListener::bind((VIP, PORT))?,
-            TcpListener::bind((VIP6, PORT))?,
-        ])
-    })
-}
+use crate::story::{listen, world};
 
 struct Pair<'a> {
     first: Balancer<'a>,

@@ -1,9 +1,10 @@
-//! Installing Debian packages without a question, and without a service being started.
+//! Installing Debian packages without a question, and without a service being started or enabled.
 //!
 //! Packages are installed under a policy-rc.d of our own that forbids every start; the machine's own one
 //! is put back by a shell trap, so also after a failure or an interruption, and, should the machine die in
-//! between, by the next set-up.
+//! between, by the next set-up. What the packages enabled for the next boot is disabled again.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::exec;
 
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+/// Where systemd finds what it has to start, in directories named `*.wants`.
+const UNITS: &str = "/etc/systemd/system";
 const LOCK: &str = "/run/foobar-setup.lock";
 /// In the policy file that is ours, so that it is never taken for the machine's own.
 const MARK: &str = "foobar: no service is started while cargo xtask setup installs packages";
@@ -44,7 +47,11 @@ impl Apt {
         self.update()?;
         let mut words = vec!["apt-get", "-q", "-y", "install", "--no-install-recommends", "--"];
         words.extend(packages);
-        exec::run(without_services(Path::new(POLICY), &words)?.stdout(io::stderr()))
+        let units = Path::new(UNITS);
+        let enabled = enabled(units);
+        let installed = exec::run(without_services(Path::new(POLICY), &words)?.stdout(io::stderr()));
+        disable_others(units, &enabled)?;
+        installed
     }
 
     /// Whether the lists know a package of that name.
@@ -66,6 +73,24 @@ impl Apt {
         }
         Ok(())
     }
+}
+
+/// The links by which units are enabled.
+fn enabled(units: &Path) -> BTreeSet<PathBuf> {
+    let entries = |directory: &Path| fs::read_dir(directory).into_iter().flatten().flatten();
+    entries(units)
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "wants"))
+        .flat_map(|directory| entries(&directory).map(|entry| entry.path()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Disables what is enabled and was not before.
+fn disable_others(units: &Path, before: &BTreeSet<PathBuf>) -> Result<()> {
+    for link in enabled(units).difference(before) {
+        fs::remove_file(link).with_context(|| format!("cannot remove {}", link.display()))?;
+    }
+    Ok(())
 }
 
 /// A command run under a policy file at `policy` that forbids starting services.
@@ -141,6 +166,19 @@ mod tests {
         exec::run(&mut without_services(&policy, &["sh", "-c", &copy]).unwrap()).unwrap();
         assert_eq!(fs::read_to_string(seen).unwrap(), "101\n");
         assert!(!policy.exists());
+    }
+
+    #[test]
+    fn what_packages_enable_is_disabled_again_and_nothing_else() {
+        let scratch = Scratch::new("units");
+        let wants = scratch.0.join("multi-user.target.wants");
+        fs::create_dir_all(&wants).unwrap();
+        fs::write(wants.join("mine.service"), "").unwrap();
+        let before = enabled(&scratch.0);
+        fs::write(wants.join("theirs.service"), "").unwrap();
+        disable_others(&scratch.0, &before).unwrap();
+        assert_eq!(enabled(&scratch.0), before);
+        assert_eq!(before, BTreeSet::from([wants.join("mine.service")]));
     }
 
     #[test]
