@@ -390,6 +390,22 @@ impl<'a> Balancer<'a> {
         Ok(said)
     }
 
+    /// Takes the program off the interface under the daemon.
+    pub fn detach_by_force(&self) -> Result<()> {
+        // LAYOUT/INTERFACE/link.
+        let layouts = fs::read_dir(&self.paths.pins)?.flatten();
+        let interfaces = layouts.filter_map(|layout| fs::read_dir(layout.path()).ok());
+        for interface in interfaces.flatten().flatten() {
+            let link = interface.path().join("link");
+            run_command(
+                Command::new("bpftool")
+                    .args(["link", "detach", "pinned"])
+                    .arg(link),
+            )?;
+        }
+        Ok(())
+    }
+
     /// The pinned maps.
     pub fn pins(&self) -> Result<Pins> {
         Pins::open(&self.paths.pins)

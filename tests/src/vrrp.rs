@@ -1,6 +1,7 @@
 //! VRRP in a world: configurations of a group, who answers for its addresses, and what a client's pings say of the
 //! time between.
 
+pub mod capture;
 pub mod keepalived;
 
 use std::net::IpAddr;
@@ -120,6 +121,13 @@ pub fn who_has(client: &Namespace) -> Result<Vec<String>> {
     macs.sort_unstable();
     macs.dedup();
     Ok(macs)
+}
+
+/// The host with this MAC address answers for the IPv4 VIP, and no other one does.
+pub fn answers_alone(client: &Namespace, mac: &str) -> Result<()> {
+    let macs = who_has(client)?;
+    ensure!(macs == [mac], "{macs:?} answer for the VIP, {mac} should");
+    Ok(())
 }
 
 /// A ping of the client's that runs: each answered echo request of a VIP with its time.

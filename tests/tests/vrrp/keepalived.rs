@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 use foobar_tests::lb::Balancer;
 use foobar_tests::vrrp::keepalived::Keepalived;
-use foobar_tests::vrrp::{Place, all_are, config, router, wait_state, who_has};
+use foobar_tests::vrrp::{Place, all_are, answers_alone, config, router, wait_state};
 use foobar_tests::world::{Lb, World};
 use serde_json::Value;
 
@@ -45,26 +45,26 @@ fn foobar_is_master_over_keepalived_is_stopped_killed_and_returns() -> Result<()
     let keepalived = Keepalived::start(&world, Lb::Second, 100)?;
     std::thread::sleep(std::time::Duration::from_secs(2));
     keepalived.wait_master(false)?;
-    ensure!(who_has(world.client())? == [ours.clone()]);
+    answers_alone(world.client(), &ours)?;
 
     foobar.stop()?;
     keepalived.wait_master(true)?;
-    ensure!(who_has(world.client())? == [theirs.clone()]);
+    answers_alone(world.client(), &theirs)?;
 
     foobar.run()?;
     wait_state(&mut foobar, "active")?;
     keepalived.wait_master(false)?;
-    ensure!(who_has(world.client())? == [ours.clone()]);
+    answers_alone(world.client(), &ours)?;
     assert_understood(&foobar.status()?, &keepalived)?;
 
     foobar.kill()?;
     keepalived.wait_master(true)?;
-    ensure!(who_has(world.client())? == [theirs]);
+    answers_alone(world.client(), &theirs)?;
 
     foobar.run()?;
     wait_state(&mut foobar, "active")?;
     keepalived.wait_master(false)?;
-    ensure!(who_has(world.client())? == [ours]);
+    answers_alone(world.client(), &ours)?;
     assert_understood(&foobar.status()?, &keepalived)
 }
 
@@ -84,19 +84,19 @@ fn keepalived_is_master_over_foobar_is_stopped_killed_and_returns() -> Result<()
     ensure!(all_are(&status, "backup"), "{status:#}");
     ensure!(router(&status, "ipv4")["active"] == "192.0.2.12", "{status:#}");
     assert_understood(&status, &keepalived)?;
-    ensure!(who_has(world.client())? == [theirs.clone()]);
+    answers_alone(world.client(), &theirs)?;
 
     keepalived.stop()?;
     wait_state(&mut foobar, "active")?;
-    ensure!(who_has(world.client())? == [ours.clone()]);
+    answers_alone(world.client(), &ours)?;
 
     let keepalived = Keepalived::start(&world, Lb::Second, 200)?;
     keepalived.wait_master(true)?;
     wait_state(&mut foobar, "backup")?;
-    ensure!(who_has(world.client())? == [theirs]);
+    answers_alone(world.client(), &theirs)?;
 
     keepalived.kill()?;
     wait_state(&mut foobar, "active")?;
-    ensure!(who_has(world.client())? == [ours]);
+    answers_alone(world.client(), &ours)?;
     Ok(())
 }
