@@ -172,15 +172,22 @@ fn draft<'t>(section: &Section<'t, '_>, problems: &mut Problems<'_>) -> Draft<'t
 }
 
 fn priority(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> u8 {
-    let Some(priority) = section.integer::<u8>("priority", 1..=u8::MAX, problems) else {
+    let Some(priority) = section.integer::<u8>("priority", 0..=u8::MAX, problems) else {
         return PRIORITY_DEFAULT;
     };
-    if *priority.get_ref() == u8::MAX {
-        problems.add(
-            priority.span(),
+    let refused = match *priority.get_ref() {
+        0 => Some((
+            "priority 0 is how a router says that it gives up",
+            "from 1 to 254",
+        )),
+        u8::MAX => Some((
             "priority 255 is for a router whose own address the VIP is",
             "a VIP is no balancer's own address: 254 or less",
-        );
+        )),
+        _ => None,
+    };
+    if let Some((message, hint)) = refused {
+        problems.add(priority.span(), message, hint);
     }
     priority.into_inner()
 }

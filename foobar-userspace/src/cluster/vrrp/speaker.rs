@@ -370,6 +370,8 @@ impl Routers {
             (self.io.v4, self.io.v6, self.io.announcer) = (None, None, None);
             self.opened_on = on;
         }
+        // What fails again is told once.
+        let told = !moved && self.retry_at.is_some();
         self.retry_at = None;
         let Some(interface) = interface else {
             return moved;
@@ -382,12 +384,14 @@ impl Routers {
                 match VrrpSocket::open(is_v4, &interface.name, interface.index) {
                     Ok(open) => *socket = Some(open),
                     Err(error) => {
-                        tracing::error!(
-                            interface = interface.name,
-                            family = if is_v4 { "IPv4" } else { "IPv6" },
-                            %error,
-                            "VRRP: no socket (CAP_NET_RAW is needed, and the family on the interface)"
-                        );
+                        if !told {
+                            tracing::error!(
+                                interface = interface.name,
+                                family = if is_v4 { "IPv4" } else { "IPv6" },
+                                %error,
+                                "VRRP: no socket (CAP_NET_RAW is needed, and the family on the interface)"
+                            );
+                        }
                         self.retry_at = Some(now + RETRY);
                     }
                 }
@@ -397,7 +401,9 @@ impl Routers {
             match Announcer::open(interface.index, interface.mac) {
                 Ok(announcer) => self.io.announcer = Some(announcer),
                 Err(error) => {
-                    tracing::error!(%error, "VRRP: addresses can't be announced");
+                    if !told {
+                        tracing::error!(%error, "VRRP: addresses can't be announced");
+                    }
                     self.retry_at = Some(now + RETRY);
                 }
             }

@@ -5,6 +5,7 @@ mod bad;
 mod flows;
 mod ports;
 mod quic;
+mod vrrp;
 
 use proptest::prelude::*;
 
