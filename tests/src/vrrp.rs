@@ -2,6 +2,7 @@
 //! time between.
 
 pub mod capture;
+pub mod frr;
 pub mod keepalived;
 
 use std::net::IpAddr;

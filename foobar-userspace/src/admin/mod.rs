@@ -89,7 +89,8 @@ pub struct VrrpStatus {
     pub priority: u8,
     /// The priority that is configured.
     pub configured_priority: u8,
-    /// Why they differ: `link_down`, `no_address`, `no_socket`, `detached`, `no_backend`, `drained`.
+    /// Why they differ, or why it does not take over from a living one: `link_down`, `no_address`, `no_socket`, `detached`, `no_backend`,
+    /// `unchecked`, `drained`.
     pub reasons: Vec<String>,
     /// The address of the Active router, as far as it is known.
     pub active: Option<IpAddr>,

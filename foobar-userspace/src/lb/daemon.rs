@@ -265,7 +265,9 @@ impl Daemon {
     /// Has the owners of the VIPs in groups elected, by what the configuration and the reasons say now.
     async fn elect(&mut self) -> Result<()> {
         let groups = self.steering.groups(&self.config, self.attached);
-        if groups == self.groups {
+        // What it owned is still owned for a lease: a new thread goes on with it.
+        self.speaker.take_if(|speaker| speaker.has_ended());
+        if groups == self.groups && (self.speaker.is_some() || groups.is_empty()) {
             return Ok(());
         }
         if self.speaker.is_none() {

@@ -7,12 +7,19 @@ use super::steering::{Steering, Vip};
 use crate::balancer::plan::Serving;
 use crate::cluster::vrrp::{Group, Reason};
 use crate::config::{Config, Ownership};
+use crate::health::State;
 
 /// Whether the program is on the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attached {
     Yes,
     No,
+}
+
+/// Whether a VIP's backends were never checked by this balancer: it may send flows to dead ones.
+fn is_new(vip: &Vip) -> bool {
+    let mut members = vip.members.iter();
+    members.any(|member| member.founding && member.health == State::Unknown && !member.removed)
 }
 
 impl Steering {
@@ -30,6 +37,7 @@ impl Steering {
                     members.iter().any(|vip| vip.serving != Serving::Healthy),
                     Reason::NoBackend,
                 ),
+                (members.iter().any(|vip| is_new(vip)), Reason::Unchecked),
             ] {
                 if holds {
                     reasons.insert(reason);

@@ -363,7 +363,10 @@ impl Instance {
                 }
                 Action::GiveUp => {
                     self.announcements.clear();
-                    self.send(0, outside);
+                    if self.send(0, outside) {
+                        // Who takes over may be late, and is heard.
+                        self.own_until(now + lease(self.machine.parameters().interval), outside);
+                    }
                 }
                 Action::Announce => {
                     self.announcements = REPEATS.iter().rev().map(|after| now + *after).collect();

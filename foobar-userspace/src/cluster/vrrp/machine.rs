@@ -61,7 +61,7 @@ pub enum Event {
 pub enum Action {
     /// Send an advertisement with the own priority. If it is sent, the addresses are owned for [`lease`] from now on.
     Advertise,
-    /// Send an advertisement with priority 0. The addresses are still answered for, until the lease ends or
+    /// Send an advertisement with priority 0. The addresses are still answered for, until [`lease`] from now on ends or
     /// [`Action::StopAnswering`] comes.
     GiveUp,
     /// Tell the segment, by gratuitous ARP and unsolicited neighbour advertisements, that the addresses are here;
@@ -89,6 +89,8 @@ enum Wait {
     ActiveDown,
     /// Skew_Time: the Active router has given up.
     Skew,
+    /// An interval and Skew_Time: likewise, but routers that are ready come first. They need less than an interval.
+    LateSkew,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +183,7 @@ impl Machine {
                         + match wait {
                             Wait::ActiveDown => active_down(interval, priority),
                             Wait::Skew => skew(interval, priority),
+                            Wait::LateSkew => interval.duration() + skew(interval, priority),
                         },
                 )
             }
@@ -309,8 +312,7 @@ impl Machine {
             self.heard = None;
             self.timers = Timers::Backup {
                 set_at: now,
-                // Routers that are ready come first.
-                wait: if own.ready { Wait::Skew } else { Wait::ActiveDown },
+                wait: if own.ready { Wait::Skew } else { Wait::LateSkew },
                 learned,
                 lower_since: None,
             };

@@ -86,6 +86,12 @@ impl Speaker {
         }
     }
 
+    /// Whether the thread is gone, which it never should be.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.commands.is_closed()
+    }
+
     /// What there is to tell.
     pub async fn tell(&self) -> Told {
         let (reply, told) = oneshot::channel();

@@ -20,6 +20,8 @@ pub enum Reason {
     Detached,
     /// A service of the group has no healthy backend.
     NoBackend,
+    /// A backend that was there from the beginning has not been judged yet.
+    Unchecked,
     /// An operator drains the balancer.
     Drained,
 }
@@ -34,6 +36,7 @@ impl Reason {
             Self::NoSocket => "no_socket",
             Self::Detached => "detached",
             Self::NoBackend => "no_backend",
+            Self::Unchecked => "unchecked",
             Self::Drained => "drained",
         }
     }
@@ -65,6 +68,10 @@ pub(super) fn standing(group: &Vrrp, reasons: &BTreeSet<Reason>) -> Standing {
             Reason::LinkDown | Reason::NoAddress | Reason::NoSocket => return Standing::Mute,
             Reason::Detached => group.track.detached,
             Reason::NoBackend => group.track.no_backend,
+            Reason::Unchecked => {
+                ready = false;
+                Lowering::By(0)
+            }
             Reason::Drained => {
                 ready = false;
                 // Behind everybody, and in their stead if there is nobody.
@@ -113,6 +120,7 @@ mod tests {
         let contends = |priority, ready| Standing::Contends { priority, ready };
         assert_eq!(of(&[]), contends(200, true));
         assert_eq!(of(&[Reason::NoBackend]), contends(150, true));
+        assert_eq!(of(&[Reason::Unchecked]), contends(200, false));
         assert_eq!(of(&[Reason::Drained]), contends(1, false));
         assert_eq!(of(&[Reason::NoBackend, Reason::Drained]), contends(1, false));
         assert_eq!(of(&[Reason::Detached, Reason::NoBackend]), Standing::Out);

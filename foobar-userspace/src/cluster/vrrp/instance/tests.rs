@@ -214,11 +214,12 @@ fn losing_ends_ownership_and_announcements_at_once() {
 #[test]
 fn stopping_answers_until_the_successor_is_heard() {
     let (mut instance, mut outside) = active(&[101]);
-    instance.stop(&mut outside, TAKEN_OVER);
+    let stopped = TAKEN_OVER + Duration::from_millis(90);
+    instance.stop(&mut outside, stopped);
     assert_eq!(outside.sent.last(), Some(&(0, vec![address(101)])));
-    assert_eq!(outside.leases[&101], TAKEN_OVER + LEASE);
-    assert_eq!(instance.lingers_until(), Some(TAKEN_OVER + LEASE));
-    instance.heard(&heard(100), address(12), &mut outside, TAKEN_OVER);
+    assert_eq!(outside.leases[&101], stopped + LEASE);
+    assert_eq!(instance.lingers_until(), Some(stopped + LEASE));
+    instance.heard(&heard(100), address(12), &mut outside, stopped);
     assert_eq!(outside.leases[&101], Duration::ZERO);
     assert_eq!(instance.lingers_until(), None);
 }
