@@ -15,7 +15,7 @@ use crate::target::{HotTargets, Target, TargetCounters};
 use crate::vip::{Lease, PORT_RANGE_ENTRIES, PortRange, VIP_TABLE_ENTRIES, Vip, VipKey, VipTable};
 
 /// Raised by hand where the meaning of a field changes and its place doesn't.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 
 const fn mix(hash: u64, value: usize) -> u64 {
     (hash ^ value as u64).wrapping_mul(0x0000_0100_0000_01b3)
@@ -110,8 +110,8 @@ const _: () = {
     assert!(size_of::<TargetCounters>() == 24);
     assert!(size_of::<FlowKey>() == 24 && size_of::<Note>() == 16);
     assert!(size_of::<PendingSet>() == 64);
-    assert!(size_of::<Settings>() == 448 && offset_of!(Settings, own_mac) == 40);
-    assert!(offset_of!(Settings, tunnel_source_v6) == 128 && offset_of!(Settings, gue_port_be) == 160);
+    assert!(size_of::<Settings>() == 448 && offset_of!(Settings, own_mac) == 24);
+    assert!(offset_of!(Settings, tunnel_source_v6) == 64 && offset_of!(Settings, filter) == 192);
     assert!(size_of::<PortRange>() == 12 && offset_of!(PortRange, position) == 8);
     assert!(size_of::<FragmentKey>() == 40 && size_of::<FragmentNote>() == 16);
     assert!(size_of::<ServerIdKey>() == 16 && size_of::<ServerId>() == 4);

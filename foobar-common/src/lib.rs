@@ -14,6 +14,7 @@ pub mod answers;
 pub mod bench;
 pub mod check;
 pub mod counters;
+pub mod direct;
 pub mod flow;
 pub mod fragment;
 pub mod gue;

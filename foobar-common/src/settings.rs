@@ -12,16 +12,13 @@ pub const MAC_MASK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff
 pub struct Settings {
     /// The secret seed of the flow hash, the same on every balancer of a cluster.
     pub flow_seed: [u64; 2],
-    /// The seed of each half of the VIP table.
-    pub vip_seed: [u64; 2],
-    /// The half of the VIP table that is in force: 0 or 1.
-    pub active_half: u32,
-    /// How many of `peer_macs` are set.
-    pub peers: u32,
+    /// The seed of the half of the VIP table that is in force. Its lowest bit is the half's number, so that one store
+    /// changes both.
+    pub vip_seed: u64,
     /// The interface's own MAC address, as [`mac_word`] packs it.
     pub own_mac: u64,
-    /// MAC addresses of the other balancers: a VIP frame from one of them is a loop.
-    pub peer_macs: [u64; MAX_PEERS],
+    /// How many of `peer_macs` are set.
+    pub peers: u32,
     /// Number of sets of pending notes, less one.
     pub pending_mask: u32,
     /// Number of SYN buckets, less one.
@@ -30,16 +27,20 @@ pub struct Settings {
     pub tunnel_source_v4: u32,
     /// The bits of it that vary by flow, likewise.
     pub tunnel_vary_v4: u32,
-    /// The source address of IPv6 outer headers, as [`crate::address::Address::words`].
-    pub tunnel_source_v6: [u64; 2],
-    /// The bits of it that vary by flow, likewise.
-    pub tunnel_vary_v6: [u64; 2],
     /// The destination port of GUE, network byte order.
     pub gue_port_be: u16,
     /// Not 0 while an operator drains this balancer: no packet depends on it, but it outlives the daemon.
     pub drained: u16,
     /// Unused.
-    pub reserved: [u16; 14],
+    pub reserved: [u16; 4],
+    /// The source address of IPv6 outer headers, as [`crate::address::Address::words`].
+    pub tunnel_source_v6: [u64; 2],
+    /// The bits of it that vary by flow, likewise.
+    pub tunnel_vary_v6: [u64; 2],
+    /// MAC addresses of the other balancers: a VIP frame from one of them is a loop.
+    pub peer_macs: [u64; MAX_PEERS],
+    /// Unused.
+    pub reserved_words: [u64; 4],
     /// Bits of the addresses that entries of the VIP table have, by [`filter_bit`]: an address whose bit is not
     /// set is no VIP's.
     pub filter: [u64; FILTER_WORDS],

@@ -70,18 +70,15 @@ pub struct HotTargets {
     pub words: [u64; TARGET_ENTRIES],
 }
 
-/// The bit of a hot target's word that says that frames for it leave by the interface they came in by, with that
-/// interface's own address as their source, and in no tunnel. Without it the target has to be looked at.
-pub const HOT_PLAIN: u64 = 1 << 48;
-
 impl Target {
-    /// The word of [`HotTargets`]: the destination as [`crate::settings::mac_word`] packs it and [`HOT_PLAIN`], where
-    /// that holds; else 0. `own_mac` is the interface's own address, packed likewise.
+    /// The word of [`HotTargets`]: the first 8 bytes of frames for the target, where they leave by the interface that
+    /// they came in by, with that interface's own address as their source, and in no tunnel; else 0, and the target has
+    /// to be looked at. `own_mac` is the interface's own address, as [`crate::settings::mac_word`] packs it.
     pub const fn hot(&self, own_mac: u64) -> u64 {
         let used = TARGET_USED | TARGET_RESOLVED;
         let plain = self.flags & (used | TARGET_IPIP | TARGET_GUE) == used && self.ifindex == 0;
         if plain && mac_word(self.source_mac) == own_mac {
-            mac_word(self.destination_mac) | HOT_PLAIN
+            mac_word(self.destination_mac) | own_mac << 48
         } else {
             0
         }

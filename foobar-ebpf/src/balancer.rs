@@ -7,19 +7,17 @@
 )]
 
 use aya_ebpf::{macros::xdp, programs::XdpContext};
-use foobar_common::counters::Counter;
-use foobar_ebpf::maps::SETTINGS;
-use foobar_ebpf::outcome::drop;
+use foobar_ebpf::maps;
 use foobar_ebpf::path;
 use foobar_ebpf::steer::features;
 
 /// Steers packets for VIPs; everything else is the kernel's. Frames may be in several buffers: all headers
 /// are read from the first one.
+// The entry point that the attribute makes calls it: a call and a return for nothing, were it not inlined.
 #[xdp(frags)]
+#[inline(always)]
 pub fn balancer(context: XdpContext) -> u32 {
-    let Some(settings) = SETTINGS.get(0) else {
-        return drop(context.ctx, Counter::DropInternal);
-    };
+    let settings = maps::settings();
     // SAFETY: the kernel gives the frame to this program alone, and no view of it is kept.
     unsafe {
         let common = if features::any() {
@@ -31,6 +29,9 @@ pub fn balancer(context: XdpContext) -> u32 {
             Some(step) => step,
             None => path::rare::begin(context.ctx, settings),
         };
+        if step < path::rare::ON {
+            return step;
+        }
         path::rare::go_on(context.ctx, settings, step)
     }
 }

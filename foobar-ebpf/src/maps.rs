@@ -37,7 +37,53 @@ pub fn within<const MASK: u32>(index: u32) -> usize {
     index as usize
 }
 
+/// The place in memory of the only element of a map, as a constant of the program: no key, no look-up, no question
+/// whether it is there.
+///
+/// To the verifier that is `BPF_PSEUDO_MAP_VALUE` (linux/bpf.h), which names the map by a file descriptor. What loads
+/// the program writes it where the mark stands ([`foobar_common::direct`]).
+#[cfg(target_arch = "bpf")]
+macro_rules! direct {
+    ($map:ident, $mark:ident) => {{
+        let place: u64;
+        // SAFETY: an instruction that loads a constant.
+        unsafe {
+            core::arch::asm!("{0} = {1} ll", out(reg) place, const foobar_common::direct::$mark,
+                options(nomem, nostack, preserves_flags));
+        }
+        place as *const ()
+    }};
+}
+/// As above, where there is no verifier and no map.
+#[cfg(not(target_arch = "bpf"))]
+macro_rules! direct {
+    ($map:ident, $mark:ident) => {
+        $map.get_ptr(0).unwrap_or(core::ptr::null()).cast::<()>()
+    };
+}
+
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+
+/// The settings, by their place in memory.
+#[inline(always)]
+pub fn settings() -> &'static Settings {
+    let place = direct!(SETTINGS, SETTINGS).cast::<Settings>();
+    // SAFETY: the only element of an array map, which lives as long as the program; the daemon writes each word of it
+    // as one.
+    unsafe { &*place }
+}
+
+/// The VIP table, by its place in memory.
+#[inline(always)]
+pub fn vip_table() -> *const VipTable {
+    direct!(VIPS, VIPS).cast()
+}
+
+/// The targets' hot words, by their place in memory.
+#[inline(always)]
+pub fn hot_targets() -> *const HotTargets {
+    direct!(HOT_TARGETS, HOT_TARGETS).cast()
+}
 
 /// One element.
 #[btf_map]

@@ -81,8 +81,8 @@ impl Pins {
         let service = service.into();
         let settings = self.settings.get(&0, 0)?;
         let long = |at| u64::from_ne_bytes(part(&settings, at));
-        let half = u32::from_ne_bytes(part(&settings, offset_of!(Settings, active_half)));
-        let seed = long(offset_of!(Settings, vip_seed) + 8 * half as usize);
+        let seed = long(offset_of!(Settings, vip_seed));
+        let half = seed as u32 & 1;
         let address = Address::from(service.ip());
         let key = VipKey::service(address, service.port().to_be(), TCP);
         for position in vip_positions(seed, address.words(), key.tail(), VIP_TABLE_ENTRIES - 1) {

@@ -3,12 +3,12 @@
 
 use aya_ebpf::bindings::xdp_action::XDP_DROP;
 use foobar_common::counters::Counter;
-use foobar_common::settings::{MAC_MASK, Settings};
+use foobar_common::settings::Settings;
 use foobar_common::slot::Member;
 use foobar_common::steering::Segment;
-use foobar_common::target::{HOT_PLAIN, TARGET_ENTRIES, TARGET_RESOLVED, Target};
+use foobar_common::target::{TARGET_ENTRIES, TARGET_RESOLVED, Target};
 
-use crate::maps::{HOT_TARGETS, TARGET_COUNTERS, TARGETS, TX_PORTS, within};
+use crate::maps::{self, TARGET_COUNTERS, TARGETS, TX_PORTS, within};
 use crate::outcome::{Action, Refusal};
 use crate::packet::ethernet;
 use crate::steer::opens;
@@ -62,12 +62,25 @@ impl Entry {
         }
     }
 
+    /// Whether frames for it leave by the interface that they came in by.
+    #[inline(always)]
+    pub fn is_same_interface(self) -> bool {
+        // SAFETY: as in `flags`.
+        unsafe { (*self.0).ifindex == 0 }
+    }
+
+    /// The MAC addresses of the way to it, destination first: their first 8 bytes, and the last 4.
+    #[inline(always)]
+    pub fn macs(self) -> (u64, u32) {
+        // SAFETY: the first 12 bytes of a target are its two MAC addresses, and it is aligned. The daemon
+        // writes the first word as one, so that the destination is never seen half written.
+        unsafe { (self.0.cast::<u64>().read_volatile(), *self.0.cast::<u32>().add(2)) }
+    }
+
     /// Writes the MAC addresses of the way to it.
     #[inline(always)]
     pub fn write_macs(self, ethernet: ethernet::Header) {
-        // SAFETY: the first 12 bytes of a target are its two MAC addresses, and it is aligned. The daemon
-        // writes the first word as one, so that the destination is never seen half written.
-        let (head, tail) = unsafe { (self.0.cast::<u64>().read_volatile(), *self.0.cast::<u32>().add(2)) };
+        let (head, tail) = self.macs();
         ethernet.set_addresses(head, tail);
     }
 }
@@ -75,19 +88,15 @@ impl Entry {
 /// Rewrites a plain frame for a member whose target needs nothing else, and says whether it did.
 #[inline(always)]
 pub fn rewrite(ethernet: ethernet::Header, settings: &Settings, member: Member) -> bool {
-    let Some(targets) = HOT_TARGETS.get_ptr(0) else {
-        return false;
-    };
-    let place = targets
+    let place = maps::hot_targets()
         .cast::<u64>()
         .wrapping_add(within::<{ TARGET_ENTRIES as u32 - 1 }>(u32::from(member)));
     // SAFETY: a pointer into an array map, inside of the element by the mask; the daemon writes each word as one.
     let word = unsafe { place.read_volatile() };
-    if word & HOT_PLAIN == 0 {
+    if word == 0 {
         return false;
     }
-    let own = settings.own_mac;
-    ethernet.set_addresses(word & MAC_MASK | own << 48, (own >> 16) as u32);
+    ethernet.set_addresses(word, (settings.own_mac >> 16) as u32);
     true
 }
 

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod fragments;
 pub mod l2;
+pub mod plain_tunnel;
 pub mod reset;
 pub mod too_big;
 pub mod tunnel;

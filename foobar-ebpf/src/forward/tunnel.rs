@@ -23,7 +23,7 @@ use crate::packet::{Frame, ethernet, ipv4, ipv6};
 use crate::steer::{features, opens};
 
 /// Length in bytes of UDP's header and GUE's after it.
-const UDP_GUE: usize = 8 + gue::LENGTH;
+pub(super) const UDP_GUE: usize = 8 + gue::LENGTH;
 
 /// What is to be known of a packet to encapsulate it, in one word each, as a function of its own takes them.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,7 @@ pub unsafe fn forward(context: *mut xdp_md, settings: &Settings, load: Load) -> 
 
 /// The IPv4 address in a mapped one, as its bytes stand in a packet.
 #[inline(always)]
-const fn v4_of(address: [u64; 2]) -> u32 {
+pub(super) const fn v4_of(address: [u64; 2]) -> u32 {
     (address[1] >> 32) as u32
 }
 
@@ -127,10 +127,10 @@ fn tags(frame: &Frame, offset: usize) -> Option<u64> {
 }
 
 /// The candidates behind the first one.
-struct Candidates {
-    first: [u64; 2],
-    second: [u64; 2],
-    count: usize,
+pub(super) struct Candidates {
+    pub(super) first: [u64; 2],
+    pub(super) second: [u64; 2],
+    pub(super) count: usize,
 }
 
 /// The address of a member that may own flows and is reached by GUE over the same family.
@@ -143,7 +143,7 @@ fn candidate(member: Member, over_v4: bool) -> Option<[u64; 2]> {
 }
 
 #[inline(always)]
-fn candidates(slot: Slot, over_v4: bool) -> Candidates {
+pub(super) fn candidates(slot: Slot, over_v4: bool) -> Candidates {
     let mut list = Candidates {
         first: [0; 2],
         second: [0; 2],
@@ -174,7 +174,7 @@ fn candidates(slot: Slot, over_v4: bool) -> Candidates {
 
 /// Bytes that an outer header adds at most: what a packet may be long must not change with its slot.
 #[inline(always)]
-const fn most(over_v4: bool, is_gue: bool, with_candidates: bool) -> usize {
+pub(super) const fn most(over_v4: bool, is_gue: bool, with_candidates: bool) -> usize {
     let (header, address) = if over_v4 {
         (ipv4::LENGTH, 4)
     } else {

@@ -51,6 +51,12 @@ impl Header {
         self.0.get::<u64, 0>() >> 48 | u64::from(self.0.get::<u32, 8>()) << 16
     }
 
+    /// The last four bytes of the source MAC, as they stand in the packet.
+    #[inline(always)]
+    pub fn source_end(&self) -> u32 {
+        self.0.get::<u32, 8>()
+    }
+
     /// The EtherType, as it stands in the packet.
     #[inline(always)]
     pub fn ether_type(&self) -> u16 {

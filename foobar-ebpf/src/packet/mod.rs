@@ -107,6 +107,48 @@ impl Frame {
     }
 }
 
+impl<T: Plain> View<T> {
+    /// The first bytes of a context's frame, its words loaded anew.
+    ///
+    /// # Safety
+    /// As [`Frame::of_context`].
+    #[inline(always)]
+    pub unsafe fn of_context(context: *mut xdp_md) -> Option<Self> {
+        // SAFETY: the caller's.
+        let (start, end) = unsafe {
+            (
+                core::ptr::addr_of!((*context).data).read_volatile() as usize,
+                core::ptr::addr_of!((*context).data_end).read_volatile() as usize,
+            )
+        };
+        if start + size_of::<T>() > end {
+            return None;
+        }
+        Some(Self {
+            start,
+            _type: core::marker::PhantomData,
+        })
+    }
+
+    /// The view of a `W` behind this one's bytes, if the context's frame has all of its bytes.
+    ///
+    /// # Safety
+    /// As [`Frame::of_context`]; this view is of the same context.
+    #[inline(always)]
+    pub unsafe fn then<W: Plain>(&self, context: *mut xdp_md) -> Option<View<W>> {
+        let start = self.start + size_of::<T>();
+        // SAFETY: the caller's.
+        let end = unsafe { core::ptr::addr_of!((*context).data_end).read_volatile() as usize };
+        if start + size_of::<W>() > end {
+            return None;
+        }
+        Some(View {
+            start,
+            _type: core::marker::PhantomData,
+        })
+    }
+}
+
 /// Types any bytes are a value of, with no padding.
 ///
 /// # Safety

@@ -16,7 +16,7 @@ use foobar_common::settings::Settings;
 use foobar_common::slot::{Member, NONE, Phase, Slot};
 use foobar_common::vip::{VIP_QUIC, Vip, VipKey};
 
-use crate::forward::{count, l2, tunnel};
+use crate::forward::{count, l2, plain_tunnel, tunnel};
 use crate::outcome::{Refusal, conclude, drop};
 use crate::packet::datagram::{Packet, Version};
 use crate::packet::transport::{self, Transport};
@@ -133,6 +133,19 @@ unsafe fn steered<const FEATURED: bool>(
         return Some(drop(context, Counter::DropInternal));
     };
     if FEATURED && tunnel::leads_to(target) {
+        let load = plain_tunnel::Load {
+            version: packet.version(),
+            length: packet.payload().offset - ethernet::LENGTH + packet.payload().length,
+            hash: place.hash,
+            slot,
+            flags: vip.flags,
+            opens: opens(segment),
+        };
+        // SAFETY: the caller's.
+        let sent = unsafe { plain_tunnel::forward(context, frame, settings, target, load) };
+        if sent.is_some() {
+            return sent;
+        }
         // SAFETY: as above.
         let job = unsafe { &mut *rare::job()? };
         job.lay_down_tunnelled(packet, segment, vip.flags, place.hash, slot);
@@ -202,17 +215,19 @@ fn plain_transport(frame: &Frame, protocol: u8, payload: Payload) -> Option<Tran
 /// A frame for a VIP has to be for this machine, and not from a balancer.
 #[inline(always)]
 fn own_frame(ethernet: ethernet::Header, settings: &Settings) -> Result<(), Refusal> {
-    if ethernet.destination() != settings.own_mac {
+    let own = settings.own_mac;
+    if ethernet.destination() != own {
         return Err(Refusal::Drop(Counter::DropForeignMac));
     }
-    let source = ethernet.source();
-    if source == settings.own_mac {
+    // The last four bytes nearly always tell.
+    if ethernet.source_end() == (own >> 16) as u32 && ethernet.source() == own {
         return Err(Refusal::Drop(Counter::DropLoop));
     }
-    // Places of peers that there are not hold 0.
-    if settings.peers != 0 && source != 0 {
+    if settings.peers != 0 {
+        let source = ethernet.source();
         for &peer in &settings.peer_macs {
-            if source == peer {
+            // Places of peers that there are not hold 0.
+            if source == peer && source != 0 {
                 return Err(Refusal::Drop(Counter::DropLoop));
             }
         }

@@ -242,9 +242,7 @@ fn whole(context: *mut xdp_md) -> usize {
 /// As [`Frame::of_context`].
 #[inline(never)]
 unsafe fn transport(context: *mut xdp_md, settings: &Settings, job: &mut Job) -> u32 {
-    let Some(address) = vips::at(job.vip) else {
-        return drop(context, Counter::DropInternal);
-    };
+    let address = vips::at(job.vip);
     // SAFETY: the caller's.
     let frame = &unsafe { Frame::of_context(context) };
     let packet = &job.packet;
@@ -313,9 +311,7 @@ unsafe fn transport(context: *mut xdp_md, settings: &Settings, job: &mut Job) ->
 /// As [`Frame::of_context`].
 #[inline(never)]
 unsafe fn named(context: *mut xdp_md, settings: &Settings, job: &mut Job) -> u32 {
-    let Some(vip) = vips::at(job.vip) else {
-        return ON;
-    };
+    let vip = vips::at(job.vip);
     // Of an ICMP error the packet is not the client's.
     if vip.flags & VIP_QUIC == 0 || !matches!(job.transport.segment, Segment::Datagram) {
         return ON;
@@ -338,9 +334,7 @@ unsafe fn named(context: *mut xdp_md, settings: &Settings, job: &mut Job) -> u32
 #[inline(never)]
 unsafe fn steer(context: *mut xdp_md, settings: &Settings, job: &mut Job, step: u32) -> u32 {
     (job.owner, job.step) = (Owner::INTERNAL, step);
-    let Some(vip) = vips::at(job.vip) else {
-        return DECIDED;
-    };
+    let vip = vips::at(job.vip);
     job.flags = vip.flags;
     let (source, transport) = (&job.client, job.transport);
     if let Some(reason) = admission::refusal(settings, vip, source.words(), transport.segment) {

@@ -67,9 +67,13 @@ pub fn place(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) ->
     let hash = placing(settings, vip, source, ports_be);
     let index = vip.slot_base + (hash as u32 & vip.slot_mask);
     let element = HOT_SLOTS.get_ptr(index / HOT_LANES)?;
-    // SAFETY: a pointer to 8 aligned bytes of an array map; the daemon writes each lane as one.
-    let lanes = unsafe { element.cast::<u64>().read_volatile() };
-    let hot = (lanes >> ((index % HOT_LANES) * 16)) as u16;
+    // SAFETY: a pointer to a lane of an element of an array map; the daemon writes each as one.
+    let hot = unsafe {
+        element
+            .cast::<u16>()
+            .add((index % HOT_LANES) as usize)
+            .read_volatile()
+    };
     Some(Place { hash, index, hot })
 }
 

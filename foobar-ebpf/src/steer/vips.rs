@@ -4,7 +4,7 @@ use foobar_common::flow::vip_positions;
 use foobar_common::settings::{Settings, filter_bit};
 use foobar_common::vip::{MAX_RANGES, VIP_TABLE_ENTRIES, Vip, VipKey, VipKind};
 
-use crate::maps::{RANGES, VIPS, within};
+use crate::maps::{self, RANGES, within};
 
 /// Whether an address, as [`foobar_common::address::Address::words`], may be a VIP's: what is none passes with
 /// a glance at a line that is in the cache anyway.
@@ -35,32 +35,26 @@ pub fn position(settings: &Settings, key: &VipKey) -> Option<u32> {
 
 #[inline(always)]
 fn positions(settings: &Settings, key: &VipKey) -> [u32; 2] {
-    let half = settings.active_half & 1;
-    let seed = if half == 0 {
-        settings.vip_seed[0]
-    } else {
-        settings.vip_seed[1]
-    };
+    let seed = settings.vip_seed;
     let [first, second] = vip_positions(seed, key.address.words(), key.tail(), VIP_TABLE_ENTRIES - 1);
-    let base = half * VIP_TABLE_ENTRIES;
+    let base = (seed as u32 & 1) * VIP_TABLE_ENTRIES;
     [base + first, base + second]
 }
 
 /// The entry at a place in the whole VIP array.
 #[inline(always)]
-pub fn at(position: u32) -> Option<&'static Vip> {
-    let entry = VIPS
-        .get_ptr(0)?
+pub fn at(position: u32) -> &'static Vip {
+    let entry = maps::vip_table()
         .cast::<Vip>()
         .wrapping_add(within::<{ 2 * VIP_TABLE_ENTRIES - 1 }>(position));
     // SAFETY: a pointer into an array map, inside of the table by the mask; the map lives as long as the program; the daemon writes only to the
     // half that is not active, and waits for running programs before it does so again.
-    Some(unsafe { &*entry })
+    unsafe { &*entry }
 }
 
 #[inline(always)]
 fn matching(position: u32, key: &VipKey) -> Option<&'static Vip> {
-    let entry = at(position)?;
+    let entry = at(position);
     let (have, want) = (entry.key.address.words(), key.address.words());
     (have[1] == want[1] && have[0] == want[0] && entry.key.tail() == key.tail()).then_some(entry)
 }
@@ -82,7 +76,7 @@ fn range(address: &Vip, port: u16, protocol: u8) -> Option<u32> {
         let range = RANGES.get(u32::from(address.ranges) + nth)?;
         if range.protocol == protocol && range.first <= port && port <= range.last {
             // Ranges change with the half that names them.
-            return (at(range.position)?.key.kind == VipKind::Range as u8).then_some(range.position);
+            return (at(range.position).key.kind == VipKind::Range as u8).then_some(range.position);
         }
     }
     None

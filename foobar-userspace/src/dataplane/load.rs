@@ -21,6 +21,7 @@ use foobar_common::vip::{PortRange, Vip};
 
 use super::attach::{self, Attachment, Verdict};
 use super::counters::Value;
+use super::direct::DirectMaps;
 use super::objects;
 use super::pins::Pins;
 use super::region::Region;
@@ -373,7 +374,10 @@ fn load(bytes: &[u8], pins: Option<&Pins>, sizes: Sizes, features: Features) -> 
             loader.map_pin_path(name, pins.map(name));
         }
     }
-    let mut object = loader.load(bytes)?;
+    let mut bytes = bytes.to_vec();
+    let mut direct = DirectMaps::reserve(&mut bytes)?;
+    let mut object = loader.load(&bytes)?;
+    direct.settle(&object)?;
     // The program refers to the maps by their file descriptors, most of which are closed afterwards.
     let program: &mut Xdp = object
         .program_mut("balancer")

@@ -9,6 +9,7 @@ mod attach;
 mod batch;
 mod checks;
 mod counters;
+mod direct;
 mod fragments;
 mod load;
 #[cfg(feature = "bpf-log")]
@@ -28,6 +29,7 @@ pub use admission::{ListEntry, SourceTrie};
 pub use agent::AgentPlane;
 pub use attach::{Attachment, Mode, Verdict};
 pub use checks::CheckProgram;
+pub use direct::DirectMaps;
 pub use load::{DataPlane, Error, GRACE, Sizes};
 pub use notes::{NoteEntry, Sweep};
 pub use pins::{Claim, Pins};

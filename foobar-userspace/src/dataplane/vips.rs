@@ -85,12 +85,13 @@ fn place(entries: &[Vip], seed: u64) -> Option<Vec<Option<usize>>> {
     Some(table)
 }
 
-/// A seed with which all entries find a place, and the table that results.
-fn build(entries: &[Vip]) -> Result<(u64, Vec<Option<usize>>), VipTableFull> {
+/// A seed of this half with which all entries find a place, and the table that results.
+fn build(entries: &[Vip], half: u32) -> Result<(u64, Vec<Option<usize>>), VipTableFull> {
     if entries.len() <= VIP_TABLE_ENTRIES as usize {
-        for seed in 1..=64u64 {
-            if let Some(table) = place(entries, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
-                return Ok((seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), table));
+        for number in 1..=64u64 {
+            let seed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) & !1 | u64::from(half & 1);
+            if let Some(table) = place(entries, seed) {
+                return Ok((seed, table));
             }
         }
     }
@@ -179,8 +180,8 @@ impl DataPlane {
 
     fn active_half(&self) -> u32 {
         self.settings
-            .u32(0, offset_of!(Settings, active_half))
-            .load(Ordering::Acquire)
+            .u64(0, offset_of!(Settings, vip_seed))
+            .load(Ordering::Acquire) as u32
             & 1
     }
 
@@ -203,7 +204,9 @@ impl DataPlane {
     /// # Errors
     /// Where they don't.
     pub fn fits(&self, entries: &[Vip]) -> Result<(), VipTableFull> {
-        build(entries)?;
+        // It may be either half's turn.
+        build(entries, 0)?;
+        build(entries, 1)?;
         ranges(&mut entries.to_vec(), 0, |_| 0).map(drop)
     }
 
@@ -212,8 +215,8 @@ impl DataPlane {
     /// # Errors
     /// Where they don't fit; what was in force stays.
     pub fn set_services(&mut self, entries: &[Vip]) -> Result<(), VipTableFull> {
-        let (seed, table) = build(entries)?;
         let half = 1 - self.active_half();
+        let (seed, table) = build(entries, half)?;
         let mut entries = entries.to_vec();
         let mut positions = vec![0; entries.len()];
         for (position, index) in table.iter().enumerate() {
@@ -247,11 +250,8 @@ impl DataPlane {
             self.vips.set(half * VIP_TABLE_ENTRIES + position as u32, entry);
         }
         self.settings
-            .u64(0, offset_of!(Settings, vip_seed) + half as usize * 8)
+            .u64(0, offset_of!(Settings, vip_seed))
             .store(seed, Ordering::Release);
-        self.settings
-            .u32(0, offset_of!(Settings, active_half))
-            .store(half, Ordering::Release);
         self.last_flip = Some(Instant::now());
         Ok(())
     }
@@ -297,7 +297,8 @@ mod tests {
     fn every_entry_stands_where_the_data_plane_looks() {
         for count in [0, 1, 100, 1_900] {
             let entries = entries(count);
-            let (seed, table) = build(&entries).expect("room enough");
+            let (seed, table) = build(&entries, count & 1).expect("room enough");
+            assert_eq!(seed & 1, u64::from(count & 1), "it names its half");
             for (index, entry) in entries.iter().enumerate() {
                 let found = vip_positions(
                     seed,
@@ -316,7 +317,7 @@ mod tests {
     #[test]
     fn too_many_entries_are_refused() {
         assert_eq!(
-            build(&entries(4_097)).err(),
+            build(&entries(4_097), 0).err(),
             Some(VipTableFull { entries: 4_097 })
         );
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use aya::EbpfLoader;
 use aya::programs::{Program, ProgramError};
+use foobar::dataplane::DirectMaps;
 use foobar_common::admission::{
     FEATURE_LISTS, FEATURE_QUIC, FEATURE_SYN_LIMITS, FEATURE_TRACKING, FEATURE_TUNNELS, FEATURES_ALL,
     Features,
@@ -69,7 +70,13 @@ pub(crate) fn load(object: &[u8], attempt: &Attempt) -> Result<Vec<Load>> {
     if let Some(features) = &attempt.features {
         loader.override_global("FEATURES", features, true);
     }
-    let mut ebpf = match loader.load(object) {
+    let mut object = object.to_vec();
+    // Only the balancer has features, and only it has maps that it reaches without a look-up.
+    let direct = attempt
+        .features
+        .map(|_| DirectMaps::reserve(&mut object))
+        .transpose()?;
+    let mut ebpf = match loader.load(&object) {
         Ok(ebpf) => ebpf,
         Err(error) => {
             return Ok(vec![Load {
@@ -78,6 +85,9 @@ pub(crate) fn load(object: &[u8], attempt: &Attempt) -> Result<Vec<Load>> {
             }]);
         }
     };
+    if let Some(mut direct) = direct {
+        direct.settle(&ebpf)?;
+    }
     let mut loads = Vec::new();
     for (name, program) in ebpf.programs_mut() {
         let begin = Instant::now();
