@@ -7,7 +7,7 @@ use crate::admission::{MAX_LIMITS, MAX_LISTS, SynLimit};
 use crate::agent::{AgentCounters, AgentSettings, MAX_ADDRESSES, MAX_TRUSTED, NextHop, Prefix};
 use crate::counters::Counters;
 use crate::fragment::{FragmentKey, FragmentNote};
-use crate::note::{FlowKey, Note, PENDING_WAYS, PendingSet};
+use crate::note::{FlowKey, NOTE_WAYS, Note, NoteEntry, NoteSet, PENDING_WAYS, PendingSet};
 use crate::quic::{ServerId, ServerIdKey};
 use crate::settings::Settings;
 use crate::slot::{ColdSlot, HotSlots, Slot};
@@ -67,6 +67,10 @@ pub const HASH: u64 = fold(&[
     size_of::<FlowKey>(),
     size_of::<Note>(),
     offset_of!(Note, used),
+    size_of::<NoteEntry>(),
+    offset_of!(NoteEntry, note),
+    size_of::<NoteSet>(),
+    NOTE_WAYS,
     size_of::<PendingSet>(),
     PENDING_WAYS,
     size_of::<Settings>(),
@@ -108,7 +112,8 @@ const _: () = {
         size_of::<Target>() == 64 && offset_of!(Target, ifindex) == 12 && offset_of!(Target, address) == 24
     );
     assert!(size_of::<TargetCounters>() == 24);
-    assert!(size_of::<FlowKey>() == 24 && size_of::<Note>() == 16);
+    assert!(size_of::<FlowKey>() == 24 && size_of::<Note>() == 8);
+    assert!(size_of::<NoteEntry>() == 32 && size_of::<NoteSet>() == 256);
     assert!(size_of::<PendingSet>() == 64);
     assert!(size_of::<Settings>() == 448 && offset_of!(Settings, own_mac) == 24);
     assert!(offset_of!(Settings, tunnel_source_v6) == 64 && offset_of!(Settings, filter) == 192);

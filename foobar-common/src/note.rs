@@ -1,11 +1,20 @@
 //! Notes: which member a flow in an unsettled slot belongs to.
 //!
 //! A flow's first note is *pending*: an entry in a set-associative array, which a flood can only churn. The
-//! flow's next packet that opens nothing promotes it into the map of notes. That map is a plain hash map
-//! without eviction: where it is full a flow stays un-noted and is counted, and no noted flow loses its note.
+//! flow's next packet that opens nothing promotes it into the array of notes, which is set-associative too, so that a
+//! look-up is no call of the kernel's. There each note has its flow's whole key, for two flows must never be taken for
+//! one, and two sets that it may be in. Nothing is evicted: where both are full a flow's note stays pending and that is
+//! counted, and no noted flow loses its note.
+//!
+//! Programs on several CPUs and the daemon write to it without a lock. A place is free where its note names no member.
+//! Who wants one exchanges the word of the note, by compare and swap, for one that is [`NOTE_CLAIMED`], writes the key,
+//! and then the word: nobody else writes to the place meanwhile, and a key is only believed where the word before it
+//! was read and the one after it name the same member. What changes a note's member or flags, or frees it, is a
+//! compare and swap of the word as it was judged. Only its time is written without one: at worst that of the flow which
+//! has just got the place, and which was used in the same moment.
 
 use crate::address::Address;
-use crate::slot::{MAX_MEMBER, Member};
+use crate::slot::{MAX_MEMBER, Member, NONE};
 use crate::time::{TICK_SHIFT, Ticks};
 
 /// The key of a note: a flow of one VIP.
@@ -35,6 +44,19 @@ impl FlowKey {
         // SAFETY: both are 24 plain bytes.
         unsafe { core::mem::transmute::<[u64; 3], Self>([first, second, tail]) }
     }
+
+    /// The key that [`Self::words`] gives.
+    pub const fn from_words(words: [u64; 3]) -> Self {
+        // SAFETY: both are 24 plain bytes.
+        unsafe { core::mem::transmute::<[u64; 3], Self>(words) }
+    }
+
+    /// The key as the words that are compared.
+    #[inline(always)]
+    pub const fn words(self) -> [u64; 3] {
+        // SAFETY: both are 24 plain bytes.
+        unsafe { core::mem::transmute::<Self, [u64; 3]>(self) }
+    }
 }
 
 /// The note was written by a SYN over an older one and not confirmed yet: followed always.
@@ -42,20 +64,81 @@ pub const NOTE_PENDING: u16 = 1 << 0;
 /// A FIN or RST from the client was seen: a SYN may take the tuple to another member.
 pub const NOTE_ENDED: u16 = 1 << 1;
 
-/// A note: an element of the map of notes.
-#[repr(C)]
+/// The place is being written to: it holds no note, and is not free.
+pub const NOTE_CLAIMED: u16 = 1 << 15;
+
+/// A note, in one word.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Note {
-    /// Whose the flow is.
+    /// Whose the flow is; [`NONE`] where there is no note.
     pub member: Member,
     /// `NOTE_*` bits.
     pub flags: u16,
     /// When a packet last followed the note.
     pub used: Ticks,
-    /// The last use that peers know of.
-    pub shared: Ticks,
-    /// Unused.
-    pub reserved: u32,
+}
+
+impl Note {
+    /// The word that the array holds.
+    #[inline(always)]
+    pub const fn to_word(self) -> u64 {
+        self.member as u64 | (self.flags as u64) << 16 | (self.used as u64) << 32
+    }
+
+    /// The note that a word stands for.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self {
+            member: word as u16,
+            flags: (word >> 16) as u16,
+            used: (word >> 32) as u32,
+        }
+    }
+
+    /// Whether its place is free.
+    #[inline(always)]
+    pub const fn is_free(self) -> bool {
+        self.member == NONE && self.flags & NOTE_CLAIMED == 0
+    }
+}
+
+/// A place for a note.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoteEntry {
+    /// Whose note it is.
+    pub key: FlowKey,
+    /// The note.
+    pub note: Note,
+}
+
+/// Places in a set of notes.
+pub const NOTE_WAYS: usize = 8;
+
+/// An element of the array of notes.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoteSet {
+    /// The set's places.
+    pub entries: [NoteEntry; NOTE_WAYS],
+}
+
+/// The sets for so many notes: twice as many places, so that no flow finds none in its two sets.
+pub const fn note_sets(notes: u32) -> u32 {
+    let sets = notes.div_ceil(NOTE_WAYS as u32 / 2);
+    if sets == 0 { 1 } else { sets }
+}
+
+/// The two sets, of `sets`, that the note of the flow with this hash may be in. A new note gets a place in the first
+/// half of one of them, the first one before the second, then in the other half.
+#[inline(always)]
+pub const fn note_places(hash: u64, sets: u32) -> [u32; 2] {
+    let (first, second) = (hash >> 32, hash >> 10 & 0xffff_ffff);
+    [
+        ((first * sets as u64) >> 32) as u32,
+        ((second * sets as u64) >> 32) as u32,
+    ]
 }
 
 /// Pending notes in a set: a cache line.
@@ -139,6 +222,7 @@ pub const fn pending_set(hash: u64, sets_mask: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
     use super::*;
 
     #[test]
@@ -154,6 +238,44 @@ mod tests {
         assert_eq!(note.age(5 << PENDING_TIME_SHIFT), 0);
         assert_eq!(note.age(9 << PENDING_TIME_SHIFT), 3 << PENDING_TIME_SHIFT);
         assert_eq!(note.age(4 << PENDING_TIME_SHIFT), 0);
+    }
+
+    #[test]
+    fn a_notes_word_gives_back_what_went_in() {
+        let note = Note {
+            member: 0x7abc,
+            flags: NOTE_ENDED,
+            used: 0xdead_beef,
+        };
+        assert_eq!(Note::from_word(note.to_word()), note);
+        assert!(!note.is_free() && Note::default().is_free());
+        let claimed = Note {
+            flags: NOTE_CLAIMED,
+            ..Note::default()
+        };
+        assert!(!claimed.is_free());
+    }
+
+    #[test]
+    fn nearly_every_flow_finds_one_of_its_sets_with_room() {
+        const NOTES: u32 = 1 << 14;
+        let sets = note_sets(NOTES);
+        let mut taken = std::vec![0; sets as usize];
+        let mut without = 0;
+        for flow in 0..NOTES {
+            let source = Address::from_ipv4_raw((0xcb00_7100 | flow >> 8).to_be()).words();
+            let hash = crate::flow::flow_hash([3, 5], source, flow & 0xff);
+            let places = note_places(hash, sets);
+            let place = [NOTE_WAYS / 2, NOTE_WAYS]
+                .into_iter()
+                .flat_map(|most| places.map(|set| (set as usize, most)))
+                .find(|&(set, most)| taken[set] < most);
+            match place {
+                Some((set, _)) => taken[set] += 1,
+                None => without += 1,
+            }
+        }
+        assert!(without < NOTES / 10_000, "{without} of {NOTES} found none");
     }
 
     #[test]

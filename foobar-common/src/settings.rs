@@ -31,8 +31,10 @@ pub struct Settings {
     pub gue_port_be: u16,
     /// Not 0 while an operator drains this balancer: no packet depends on it, but it outlives the daemon.
     pub drained: u16,
-    /// Unused.
-    pub reserved: [u16; 4],
+    /// Number of sets of notes.
+    pub note_sets: u32,
+    /// 0, which the verifier does not know: what it is added to may be anything to it.
+    pub nothing: u32,
     /// The source address of IPv6 outer headers, as [`crate::address::Address::words`].
     pub tunnel_source_v6: [u64; 2],
     /// The bits of it that vary by flow, likewise.

@@ -9,7 +9,7 @@ use foobar_common::{
     admission::{Bucket, ListKey, ListVerdict, MAX_LIMITS, MAX_LISTS, SynLimit},
     counters::Counters,
     fragment::{FragmentKey, FragmentNote},
-    note::{FlowKey, Note, PendingSet},
+    note::{NoteSet, PendingSet},
     quic::{ServerId, ServerIdKey},
     settings::Settings,
     slot::{ColdSlot, HotSlots},
@@ -35,6 +35,33 @@ pub fn within<const MASK: u32>(index: u32) -> usize {
         index &= u64::from(MASK);
     }
     index as usize
+}
+
+/// Writes `new` to a word if it is `expected`, in one step, and gives what it was.
+///
+/// # Safety
+/// An aligned word of an array map's element.
+#[inline(always)]
+pub unsafe fn exchange(place: *mut u64, expected: u64, new: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let seen;
+        // SAFETY: the caller's. (BPF_CMPXCHG, which the compiler has no name for on this target.)
+        unsafe {
+            core::arch::asm!("r0 = cmpxchg_64({0} + 0, r0, {1})", in(reg) place, in(reg) new,
+                inout("r0") expected => seen, options(nostack));
+        }
+        seen
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        // SAFETY: the caller's.
+        let word = unsafe { core::sync::atomic::AtomicU64::from_ptr(place) };
+        let order = core::sync::atomic::Ordering::AcqRel;
+        match word.compare_exchange(expected, new, order, core::sync::atomic::Ordering::Acquire) {
+            Ok(seen) | Err(seen) => seen,
+        }
+    }
 }
 
 /// The place in memory of the only element of a map, as a constant of the program: no key, no look-up, no question
@@ -123,7 +150,7 @@ pub static TARGET_COUNTERS: PerCpuArray<TargetCounters, 1024> = PerCpuArray::new
 
 /// Notes of flows in unsettled slots.
 #[btf_map]
-pub static NOTES: HashMap<FlowKey, Note, 65536> = HashMap::new();
+pub static NOTES: Array<NoteSet, 16384, MMAPABLE> = Array::new();
 
 /// Whose QUIC server ids are.
 #[btf_map]

@@ -5,7 +5,8 @@ use core::ptr::null_mut;
 use foobar_common::address::Address;
 use foobar_common::counters::Counter;
 use foobar_common::note::{
-    FlowKey, NOTE_ENDED, NOTE_PENDING, Note, PENDING_WAYS, PendingNote, PendingSet, pending_set,
+    FlowKey, NOTE_CLAIMED, NOTE_ENDED, NOTE_PENDING, NOTE_WAYS, Note, NoteEntry, NoteSet, PENDING_WAYS,
+    PendingNote, PendingSet, note_places, pending_set,
 };
 use foobar_common::settings::Settings;
 use foobar_common::slot::{Member, NONE};
@@ -16,15 +17,17 @@ use foobar_common::vip::Vip;
 
 use super::{now_ns, target_flags};
 use crate::forward::count;
-use crate::maps::{NOTES, PENDING_NOTES};
+use crate::maps::{NOTES, PENDING_NOTES, exchange, within};
 use crate::packet::transport::Transport;
 
 /// A flow of a packet, as notes name it.
 pub struct Flow {
-    key: FlowKey,
+    key: [u64; 3],
     hash: u64,
     slot: u32,
     set: u32,
+    sets: [u32; 2],
+    nothing: u32,
     lifetime: u32,
     now: Ticks,
 }
@@ -34,7 +37,8 @@ pub struct Flow {
 /// Plain words, all of them always set: of an enum with a pointer in it, the compiler would store a payload
 /// that it never set, which the verifier refuses.
 pub struct Found {
-    note: *mut Note,
+    note: *mut u64,
+    word: u64,
     pending: *mut u64,
     member: Member,
     state: u16,
@@ -72,37 +76,54 @@ impl Flow {
         transport: Transport,
     ) -> Self {
         Self {
-            key: FlowKey::new(source, transport.ports_be, vip.id),
+            key: FlowKey::new(source, transport.ports_be, vip.id).words(),
             hash,
             slot,
+            sets: note_places(hash, settings.note_sets),
+            nothing: settings.nothing,
             set: pending_set(hash, settings.pending_mask),
             lifetime: vip.note_lifetime,
             now: ticks(now_ns()),
         }
     }
 
-    /// The flow's note: from the map of notes, else from the pending ones.
+    /// The flow's note: from the array of notes, else from the pending ones.
     #[inline(always)]
     pub fn find(&self) -> Found {
+        let found = self.search();
+        Found {
+            word: set(found.word),
+            ..found
+        }
+    }
+
+    #[inline(always)]
+    fn search(&self) -> Found {
         let mut found = Found {
             note: null_mut(),
+            word: 0,
             pending: null_mut(),
             member: NONE,
             state: NOTHING,
         };
-        if let Some(note) = NOTES.get_ptr_mut(self.key) {
-            // SAFETY: a pointer to a live element. Another CPU may reuse the element only when the daemon
-            // deletes the note; a stale read then costs one packet's steering, as if it had come earlier.
-            let (member, flags, used) = unsafe { ((*note).member, (*note).flags, (*note).used) };
-            found.note = note;
-            found.member = member;
-            found.state = self.judge(member, flags, age(self.now, used));
+        let mut entry = self.noted(self.sets[0]);
+        if entry.is_null() {
+            entry = self.noted(self.sets[1]);
+        }
+        if !entry.is_null() {
+            let place = note_of(entry);
+            // SAFETY: a pointer to an aligned word of an array map's element.
+            found.word = unsafe { place.read_volatile() };
+            let note = Note::from_word(found.word);
+            found.note = place;
+            found.member = note.member;
+            found.state = self.judge(note.member, note.flags, age(self.now, note.used));
             return found;
         }
         let identity = PendingNote::identity(self.slot, self.hash);
         if let Some(set) = PENDING_NOTES.get_ptr_mut(self.set) {
             for way in 0..PENDING_WAYS {
-                let (word, entry) = entry(set, way);
+                let (word, entry) = pending(set, way);
                 if entry.is_of(identity) {
                     found.pending = word;
                     found.member = entry.member();
@@ -112,6 +133,128 @@ impl Flow {
             }
         }
         found
+    }
+
+    /// The place of the flow's note, if this set has it; else null.
+    #[inline(always)]
+    fn noted(&self, set: u32) -> *mut NoteEntry {
+        let Some(set) = NOTES.get_ptr_mut(set) else {
+            return null_mut();
+        };
+        for way in 0..NOTE_WAYS {
+            let entry = self.entry(set, way);
+            // SAFETY: aligned words of an array map's element.
+            let (before, tail) = unsafe {
+                (
+                    note_of(entry).cast::<u32>().read_volatile(),
+                    entry.cast::<u64>().add(2).read_volatile(),
+                )
+            };
+            if tail != self.key[2] || before & MEMBER == 0 {
+                continue;
+            }
+            // SAFETY: as above.
+            let (first, second, after) = unsafe {
+                (
+                    entry.cast::<u64>().read_volatile(),
+                    entry.cast::<u64>().add(1).read_volatile(),
+                    note_of(entry).cast::<u32>().read_volatile(),
+                )
+            };
+            // The place is another flow's if its note has become another one while the key was read.
+            if second == self.key[1] && first == self.key[0] && (before ^ after) & MEMBER == 0 {
+                return entry;
+            }
+        }
+        null_mut()
+    }
+
+    /// A place of a set. Which one is anything to the verifier, so that what follows is one state to it.
+    #[inline(always)]
+    fn entry(&self, set: *mut NoteSet, way: usize) -> *mut NoteEntry {
+        let way = within::<{ NOTE_WAYS as u32 - 1 }>((way as u32).wrapping_add(self.nothing));
+        // SAFETY: inside of the element by the mask.
+        unsafe { set.cast::<NoteEntry>().add(way) }
+    }
+
+    /// A free place in one of the flow's two sets, which nobody else writes to from now on; else null.
+    #[inline(always)]
+    fn claim(&self) -> *mut NoteEntry {
+        // Half of the places first, so that the two sets fill up alike.
+        let [first, second] = self.sets;
+        let mut entry = self.claim_in(first, 0);
+        if entry.is_null() {
+            entry = self.claim_in(second, 0);
+        }
+        if entry.is_null() {
+            entry = self.claim_in(first, NOTE_WAYS / 2);
+        }
+        if entry.is_null() {
+            entry = self.claim_in(second, NOTE_WAYS / 2);
+        }
+        entry
+    }
+
+    /// A free one of half of a set's places, as above.
+    #[inline(always)]
+    fn claim_in(&self, set: u32, begin: usize) -> *mut NoteEntry {
+        let Some(set) = NOTES.get_ptr_mut(set) else {
+            return null_mut();
+        };
+        for way in begin..begin + NOTE_WAYS / 2 {
+            let entry = self.entry(set, way);
+            // SAFETY: a pointer to an aligned word of an array map's element.
+            let word = unsafe { note_of(entry).read_volatile() };
+            if Note::from_word(word).is_free() {
+                let claimed = u64::from(NOTE_CLAIMED) << 16;
+                // SAFETY: as above.
+                if unsafe { exchange(note_of(entry), word, claimed) } == word {
+                    return entry;
+                }
+            }
+        }
+        null_mut()
+    }
+
+    /// Writes a note for the flow, which has none; says whether there was room.
+    #[inline(always)]
+    fn insert(&self, member: Member, flags: u16) -> bool {
+        let entry = self.claim();
+        if entry.is_null() {
+            return false;
+        }
+        let note = Note {
+            member,
+            flags,
+            used: self.now,
+        };
+        // SAFETY: aligned words of an array map's element, which is ours; the note comes last.
+        unsafe {
+            let words = entry.cast::<u64>();
+            words.write_volatile(self.key[0]);
+            words.add(1).write_volatile(self.key[1]);
+            words.add(2).write_volatile(self.key[2]);
+            note_of(entry).write_volatile(note.to_word());
+        }
+        true
+    }
+
+    /// Makes a note another one, unless it is another flow's by now.
+    #[inline(always)]
+    fn change(&self, found: &Found, member: Member, flags: u16) {
+        let new = Note {
+            member,
+            flags,
+            used: self.now,
+        };
+        // SAFETY: a pointer to an aligned word of an array map's element.
+        unsafe {
+            let seen = exchange(found.note, found.word, new.to_word());
+            // Used by another CPU meanwhile, it is still the note that it was.
+            if seen != found.word && seen as u32 == found.word as u32 {
+                exchange(found.note, seen, new.to_word());
+            }
+        }
     }
 
     #[inline(always)]
@@ -149,10 +292,10 @@ impl Flow {
         // Among notes of one age the hash decides: were it always the same way, then in a flood each
         // newcomer would push out the one before it.
         let first = (self.hash >> 48) as usize;
-        let mut oldest = entry(set, first % PENDING_WAYS).0;
+        let mut oldest = pending(set, first % PENDING_WAYS).0;
         let mut greatest = 0;
         for step in 0..PENDING_WAYS {
-            let (word, note) = entry(set, (first + step) % PENDING_WAYS);
+            let (word, note) = pending(set, (first + step) % PENDING_WAYS);
             if note.0 == 0 {
                 oldest = word;
                 greatest = u32::MAX;
@@ -182,12 +325,7 @@ impl Flow {
     fn overwrite(&self, found: &Found, member: Member) {
         count(Counter::NoteOverwritten);
         if !found.note.is_null() {
-            // SAFETY: as in `find`.
-            unsafe {
-                (*found.note).member = member;
-                (*found.note).flags = NOTE_PENDING;
-                (*found.note).used = self.now;
-            }
+            self.change(found, member, NOTE_PENDING);
         } else if !found.pending.is_null() {
             self.set_pending(found.pending, member);
         }
@@ -197,19 +335,18 @@ impl Flow {
     fn renew(&self, found: &Found, member: Member) {
         count(Counter::NoteFollowed);
         if !found.note.is_null() {
-            self.touch(found.note);
+            self.touch(found);
         } else if !found.pending.is_null() {
             self.set_pending(found.pending, member);
         }
     }
 
     #[inline(always)]
-    fn touch(&self, note: *mut Note) {
-        // SAFETY: as in `find`. The word is written only when it changes, to keep the cache line shared.
-        unsafe {
-            if (*note).used != self.now {
-                (*note).used = self.now;
-            }
+    fn touch(&self, found: &Found) {
+        // Written only when it changes, to keep the cache line shared.
+        if Note::from_word(found.word).used != self.now {
+            // SAFETY: the upper half of an aligned word of an array map's element.
+            unsafe { found.note.cast::<Ticks>().add(1).write_volatile(self.now) }
         }
     }
 
@@ -217,23 +354,15 @@ impl Flow {
     fn follow(&self, found: &Found, member: Member, end: u16) {
         count(Counter::NoteFollowed);
         if !found.note.is_null() {
-            self.touch(found.note);
-            // SAFETY: as in `find`.
-            unsafe {
-                let flags = (*found.note).flags & !NOTE_PENDING | end;
-                if flags != (*found.note).flags {
-                    (*found.note).flags = flags;
-                }
+            let had = Note::from_word(found.word).flags;
+            let flags = had & !NOTE_PENDING | end;
+            if flags == had {
+                self.touch(found);
+            } else {
+                self.change(found, member, flags);
             }
         } else if !found.pending.is_null() {
-            let note = Note {
-                member,
-                flags: end,
-                used: self.now,
-                shared: self.now,
-                reserved: 0,
-            };
-            if NOTES.insert(self.key, note, 0).is_ok() {
+            if self.insert(member, end) {
                 count(Counter::NotePromoted);
                 // SAFETY: as in `set_pending`.
                 unsafe { found.pending.write_volatile(0) }
@@ -245,9 +374,33 @@ impl Flow {
     }
 }
 
+/// A word that has to be set by now, whichever way led here: the compiler sees no further.
+#[inline(always)]
+fn set(word: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut word = word;
+        // SAFETY: no instruction at all.
+        unsafe { core::arch::asm!("/* {0} */", inout(reg) word, options(nomem, nostack, preserves_flags)) };
+        word
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    word
+}
+
+/// The word of an entry's note.
+#[inline(always)]
+fn note_of(entry: *mut NoteEntry) -> *mut u64 {
+    // SAFETY: the entry is inside of an element.
+    unsafe { &raw mut (*entry).note }.cast()
+}
+
+/// The bits of a note's word that name its member.
+const MEMBER: u32 = 0xffff;
+
 /// The word of a set's entry, and what it holds.
 #[inline(always)]
-fn entry(set: *mut PendingSet, way: usize) -> (*mut u64, PendingNote) {
+fn pending(set: *mut PendingSet, way: usize) -> (*mut u64, PendingNote) {
     // SAFETY: `way` is below PENDING_WAYS wherever it comes from here, so that the word is inside the element.
     unsafe {
         let word = set.cast::<u64>().add(way);

@@ -12,7 +12,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use foobar_common::admission::{Bucket, Features, ListKey, ListVerdict, SynLimit};
 use foobar_common::counters::Counters;
 use foobar_common::fragment::{FragmentKey, FragmentNote};
-use foobar_common::note::{FlowKey, MAX_SLOTS, Note, PENDING_WAYS, PendingSet};
+use foobar_common::note::{MAX_SLOTS, NoteSet, PENDING_WAYS, PendingSet, note_sets};
 use foobar_common::quic::{ServerId, ServerIdKey};
 use foobar_common::settings::{MAX_PEERS, Settings, mac_word};
 use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots};
@@ -131,8 +131,7 @@ pub struct DataPlane {
     pub(super) pending: Region<PendingSet>,
     pub(super) target_counters: PerCpuArray<MapData, Value<TargetCounters>>,
     pub(super) counters: PerCpuArray<MapData, Value<Counters>>,
-    pub(super) notes: HashMap<MapData, Value<FlowKey>, Value<Note>>,
-    pub(super) note_capacity: u32,
+    pub(super) notes: Region<NoteSet>,
     pub(super) fragments: HashMap<MapData, Value<FragmentKey>, Value<FragmentNote>>,
     pub(super) server_ids: HashMap<MapData, Value<ServerIdKey>, Value<ServerId>>,
     pub(super) last_flip: Option<Instant>,
@@ -165,11 +164,6 @@ impl DataPlane {
     }
 
     fn of(mut object: Ebpf, pins: Option<Pins>, sizes: Sizes, features: Features) -> Result<Self, Error> {
-        let notes = take(&mut object, "NOTES")?;
-        let Map::HashMap(notes_data) = &notes else {
-            return Err(Error::Missing("NOTES"));
-        };
-        let note_capacity = notes_data.info().map_err(io::Error::other)?.max_entries();
         let source_buckets = region::<Bucket>(&mut object, "SYN_BUCKETS")?;
         let plane = Self {
             settings: region(&mut object, "SETTINGS")?,
@@ -189,7 +183,7 @@ impl DataPlane {
             counters: take(&mut object, "COUNTERS")?
                 .try_into()
                 .map_err(io::Error::other)?,
-            notes: notes.try_into().map_err(io::Error::other)?,
+            notes: region(&mut object, "NOTES")?,
             server_ids: take(&mut object, "SERVER_IDS")?
                 .try_into()
                 .map_err(io::Error::other)?,
@@ -199,7 +193,6 @@ impl DataPlane {
             lists: take(&mut object, "LISTS")?.try_into().map_err(io::Error::other)?,
             limits: region(&mut object, "SYN_LIMITS")?,
             source_buckets,
-            note_capacity,
             fragments: take(&mut object, "FRAGMENTS")?
                 .try_into()
                 .map_err(io::Error::other)?,
@@ -213,6 +206,10 @@ impl DataPlane {
             .settings
             .u32(0, offset_of!(Settings, pending_mask))
             .store(plane.pending.len() - 1, Ordering::Release);
+        plane
+            .settings
+            .u32(0, offset_of!(Settings, note_sets))
+            .store(plane.notes.len(), Ordering::Release);
         plane
             .settings
             .u32(0, offset_of!(Settings, syn_bucket_mask))
@@ -365,7 +362,7 @@ fn load(bytes: &[u8], pins: Option<&Pins>, sizes: Sizes, features: Features) -> 
         .map_max_entries("COLD_SLOTS", slots)
         .map_max_entries("TARGETS", sizes.targets.max(1) + 1)
         .map_max_entries("TARGET_COUNTERS", sizes.targets.max(1) + 1)
-        .map_max_entries("NOTES", sizes.notes.max(1))
+        .map_max_entries("NOTES", note_sets(sizes.notes))
         .map_max_entries("SERVER_IDS", sizes.targets.max(1))
         .map_max_entries("PENDING_NOTES", sets)
         .map_max_entries("SYN_BUCKETS", sizes.syn_buckets.max(1).next_power_of_two());

@@ -43,8 +43,9 @@ const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 
 /// `BPF_LD | BPF_IMM | BPF_DW`: the first of the two instructions that load a 64-bit constant.
 const LOAD_CONSTANT: u8 = 0x18;
-/// The constant is a map, named by its id (BPF_PSEUDO_MAP_FD).
-const MAP: u8 = 1;
+/// The constant is a map, or a place in its element; the map is named by its id (BPF_PSEUDO_MAP_FD and
+/// BPF_PSEUDO_MAP_VALUE).
+const MAP: [u8; 2] = [1, 2];
 
 fn query(program: BorrowedFd<'_>, info: &mut ProgramInfo) -> io::Result<()> {
     let query = Query {
@@ -87,7 +88,7 @@ impl DataPlane {
         query(program.as_fd(), &mut info)?;
         let mut maps = BTreeSet::new();
         for [operation, registers, _, _, constant @ ..] in &code {
-            if *operation == LOAD_CONSTANT && registers >> 4 == MAP {
+            if *operation == LOAD_CONSTANT && MAP.contains(&(registers >> 4)) {
                 let map = MapData::from_id(u32::from_ne_bytes(*constant)).map_err(io::Error::other)?;
                 let info = map.info().map_err(io::Error::other)?;
                 maps.insert(info.name_as_str().unwrap_or_default().to_owned());

@@ -64,7 +64,7 @@ impl Steering {
         }
         // Who is noted is a candidate before notes stop counting, and no slot is kept before its VIP's packets
         // carry candidates.
-        self.recall_notes(now_ns)?;
+        self.recall_notes(now_ns);
         self.publish()?;
         for place in 0..self.vips.len() {
             let vip = &mut self.vips[place];

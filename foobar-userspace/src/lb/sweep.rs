@@ -52,7 +52,7 @@ impl Steering {
     /// Sweeps the notes.
     ///
     /// # Errors
-    /// Where the notes can't be read; nothing is settled or freed then.
+    /// Where the fragments' notes can't be read; nothing is freed then.
     pub(super) fn sweep(&mut self, now_ns: u64) -> io::Result<()> {
         let now = ticks(now_ns);
         let seed = self.seed;
@@ -90,7 +90,7 @@ impl Steering {
                 *foreign = true;
             }
             Sweep::Keep
-        })?;
+        });
 
         for (place, swept) in swept.into_iter().enumerate() {
             for slot in swept.ready {
@@ -147,17 +147,14 @@ impl Steering {
 
     /// Before notes stop counting in a VIP whose packets are about to carry candidates: who is noted in a slot
     /// becomes one of them.
-    ///
-    /// # Errors
-    /// Where the notes can't be read.
-    pub(super) fn recall_notes(&mut self, now_ns: u64) -> io::Result<()> {
+    pub(super) fn recall_notes(&mut self, now_ns: u64) {
         let is_leaving: Vec<bool> = self
             .vips
             .iter()
             .map(|vip| vip.table.history() == History::Noted && history(&vip.config) == History::Kept)
             .collect();
         if !is_leaving.contains(&true) {
-            return Ok(());
+            return;
         }
         let (seed, now) = (self.seed, ticks(now_ns));
         let (swept, by_id) = self.swept(now_ns);
@@ -172,7 +169,7 @@ impl Steering {
                 }
             }
             Sweep::Keep
-        })?;
+        });
         let mut forgotten = 0;
         for (place, slot, member) in noted {
             let vip = &mut self.vips[place];
@@ -185,7 +182,6 @@ impl Steering {
                 "slots with flows of more than three backends: those of some are lost"
             );
         }
-        Ok(())
     }
 
     /// Lets go of members on their way out, and of indices, that neither slots nor notes name, at two sweeps

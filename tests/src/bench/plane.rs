@@ -25,7 +25,7 @@ const LISTED: u32 = 1_000;
 
 const IDLE_NS: u64 = 900_000_000_000;
 
-/// Notes that a hash map needs beyond those that are in it: each CPU keeps some free ones for itself.
+/// Notes that there is room for besides those that the case has.
 const SPARE_NOTES: u64 = 4_096;
 
 /// A member's MAC address.

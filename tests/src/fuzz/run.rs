@@ -294,8 +294,9 @@ fn plant_notes(dice: &mut Dice, world: &mut World, traffic: &Traffic, bench: &mu
             ended: dice.percent(20),
             age: dice.pick(&[Age::Fresh, Age::Fresh, Age::Expired]),
         };
-        world.notes.insert(&id, note);
-        bench.insert_note(&id, note)?;
+        if world.notes.insert(&id, note) {
+            bench.insert_note(&id, note)?;
+        }
     }
     Ok(())
 }

@@ -22,8 +22,8 @@ use crate::packets::rig::{TCP, UDP, backend_mac};
 pub(super) const MEMBERS: Member = 10;
 /// Slots that there is room for.
 pub(super) const SLOTS: u32 = 1024;
-/// Room for notes.
-pub(super) const NOTES: u32 = 128;
+/// Notes that there is room for, as a rule.
+pub(super) const NOTES: u32 = 32;
 /// Sets of pending notes.
 pub(super) const SETS: u32 = 16;
 /// The interface, besides the one that packets come in by, that frames can be redirected to: the loopback.
@@ -150,7 +150,7 @@ pub(super) fn world(dice: &mut Dice, features: Features) -> World {
             .zip(ways)
             .map(|(member, way)| (member, backend(dice, member, way)))
             .collect(),
-        notes: Notes::new(NOTES as usize, SETS as usize),
+        notes: Notes::new(NOTES as usize / 4, SETS as usize),
         fragments: HashMap::new(),
         outer: outer(dice),
         server_ids: quic::server_ids(dice, &services),

@@ -72,7 +72,7 @@ pub(crate) fn load(object: &[u8], attempt: &Attempt) -> Result<Vec<Load>> {
     }
     let mut object = object.to_vec();
     // Only the balancer has features, and only it has maps that it reaches without a look-up.
-    let direct = attempt
+    let mut direct = attempt
         .features
         .map(|_| DirectMaps::reserve(&mut object))
         .transpose()?;
@@ -85,7 +85,7 @@ pub(crate) fn load(object: &[u8], attempt: &Attempt) -> Result<Vec<Load>> {
             }]);
         }
     };
-    if let Some(mut direct) = direct {
+    if let Some(direct) = &mut direct {
         direct.settle(&ebpf)?;
     }
     let mut loads = Vec::new();

@@ -1,4 +1,4 @@
-//! Notes: pending ones in sets of eight, the others in a map that never evicts.
+//! Notes: pending ones in sets of eight, the others in one of two sets of eight each, from which none is evicted.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -89,23 +89,44 @@ struct Pending {
 #[derive(Clone, Debug)]
 pub struct Notes {
     written: HashMap<Key, Written>,
-    room: usize,
+    /// How many of them are in each set.
+    taken: Vec<usize>,
     sets: Vec<[Option<Pending>; WAYS]>,
 }
 
 impl Notes {
-    /// No notes, room for `room` of them, and `sets` sets of pending ones, a power of two.
-    pub fn new(room: usize, sets: usize) -> Self {
+    /// No notes, `noted` sets for them, and `sets` sets of pending ones, a power of two.
+    pub fn new(noted: usize, sets: usize) -> Self {
         Self {
             written: HashMap::new(),
-            room,
+            taken: vec![0; noted],
             sets: vec![[None; WAYS]; sets],
         }
     }
 
-    /// Puts a note into the map, as a peer's would be.
-    pub fn insert(&mut self, id: &FlowId, note: Written) {
-        self.written.insert(id.key(), note);
+    /// Writes a note, as a peer's would be; says whether there was room for it.
+    pub fn insert(&mut self, id: &FlowId, note: Written) -> bool {
+        let has_room = self.written.contains_key(&id.key()) || self.take(id);
+        if has_room {
+            self.written.insert(id.key(), note);
+        }
+        has_room
+    }
+
+    /// Takes a place in one of the flow's two sets, which two parts of its hash name; says whether there was one.
+    fn take(&mut self, id: &FlowId) -> bool {
+        let sets = self.taken.len() as u128;
+        // Half of both sets is taken before the rest.
+        for most in [WAYS / 2, WAYS] {
+            for part in [id.hash >> 32, id.hash >> 10 & 0xffff_ffff] {
+                let taken = &mut self.taken[((u128::from(part) * sets) >> 32) as usize];
+                if *taken < most {
+                    *taken += 1;
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// What is in the map; a mapped address as IPv4's.
@@ -212,7 +233,7 @@ impl Notes {
             note.ended |= ends;
             return;
         }
-        if self.written.len() >= self.room {
+        if !self.take(id) {
             counted.push(Counter::NoteFull);
             return;
         }

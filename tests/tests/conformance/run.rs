@@ -122,7 +122,7 @@ fn clear(rig: &mut Rig) -> Result<()> {
     for lease in [LEASE, OTHER_LEASE, LEASE6, OTHER_LEASE6] {
         rig.plane.set_lease(lease, u64::MAX);
     }
-    rig.plane.sweep_notes(|_| Sweep::Delete)?;
+    rig.plane.sweep_notes(|_| Sweep::Delete);
     Ok(())
 }
 

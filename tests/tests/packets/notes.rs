@@ -114,27 +114,27 @@ fn a_flood_of_syns_leaves_established_notes_alone() -> Result<()> {
 }
 
 #[test]
-fn where_the_map_of_notes_is_full_the_notes_in_it_survive() -> Result<()> {
+fn where_there_is_no_room_for_notes_those_that_there_are_survive() -> Result<()> {
     let mut rig = moving(Setup {
         notes: 4,
         ..Setup::default()
     })?;
-    for n in 0..4 {
+    for n in 0..8 {
         rig.send(&flow(n).syn())
             .forwarded_to(1, &[SlotMoving, NotePending]);
         rig.send(&flow(n).ack())
             .forwarded_to(1, &[SlotMoving, NoteFollowed, NotePromoted]);
     }
     rig.set(WEB_SLOT, slot(Phase::Moving, 4, 2, 3));
-    rig.send(&flow(4).syn())
+    rig.send(&flow(8).syn())
         .forwarded_to(4, &[SlotMoving, NotePending]);
     for _ in 0..3 {
-        rig.send(&flow(4).ack())
+        rig.send(&flow(8).ack())
             .forwarded_to(4, &[SlotMoving, NoteFollowed, NoteFull]);
     }
     let notes = rig.notes();
-    assert_eq!((notes.noted.len(), notes.pending.len()), (4, 1), "{notes:?}");
-    for n in 0..4 {
+    assert_eq!((notes.noted.len(), notes.pending.len()), (8, 1), "{notes:?}");
+    for n in 0..8 {
         rig.send(&flow(n).data())
             .forwarded_to(1, &[SlotMoving, NoteFollowed]);
     }

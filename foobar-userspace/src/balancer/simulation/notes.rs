@@ -126,8 +126,6 @@ impl NoteStore {
             member,
             flags,
             used: now,
-            shared: now,
-            reserved: 0,
         };
         match (decision.record, place) {
             (Record::Keep, _) => {}
