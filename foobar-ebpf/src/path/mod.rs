@@ -110,14 +110,15 @@ unsafe fn steered<const FEATURED: bool>(
     let place = steer::place(settings, vip, source, transport.ports_be)?;
     let slot = match named::<FEATURED>(settings, frame, packet, vip) {
         NONE => steer::plain::<FEATURED>(vip, place),
-        member => Some(Slot::settled(member)),
+        member => Slot::settled(member),
     };
-    let Some(slot) = slot else {
+    let segment = transport.segment;
+    if FEATURED && slot.current == NONE {
+        // Together with tunnels and the rest it would be more than a verifier follows: another step.
         // SAFETY: this CPU's element, which no other packet uses before this one's end.
         unsafe { &mut *rare::job()? }.lay_down(packet, transport, position, place);
         return Some(rare::PLACED);
-    };
-    let segment = transport.segment;
+    }
     // At last: it may charge a limit, which is not to be done twice.
     if FEATURED && let Some(reason) = admission::refusal(settings, vip, source, segment) {
         return Some(drop(context, reason));
@@ -125,6 +126,17 @@ unsafe fn steered<const FEATURED: bool>(
     if FEATURED && features::has(FEATURE_TRACKING) && matches!(slot.phase(), Phase::Kept) {
         count(Counter::SlotKept);
     }
+    let slot = if !FEATURED && slot.current == NONE {
+        let (owner, slot) = steer::owner(settings, vip, place, &packet.source, transport);
+        if owner.member().is_err() {
+            // SAFETY: as above.
+            unsafe { &mut *rare::job()? }.lay_down_unowned(packet, segment, vip.flags, owner);
+            return Some(rare::DECIDED);
+        }
+        slot
+    } else {
+        slot
+    };
     if l2::rewrite(ethernet, settings, slot.current) {
         l2::sent(slot.current, opens(segment), frame.len() as u64);
         return Some(xdp_action::XDP_TX);

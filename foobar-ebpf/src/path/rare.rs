@@ -56,7 +56,7 @@ pub const ON: u32 = 16;
 /// As [`ON`], of a plain packet whose slot is known: all of its frame is in the first buffer.
 pub const PLACED: u32 = 19;
 /// As [`ON`], but the owner is already known.
-const DECIDED: u32 = 17;
+pub const DECIDED: u32 = 17;
 /// The way to the owner is a tunnel.
 pub const TUNNELLED: u32 = 18;
 
@@ -134,6 +134,15 @@ impl Job {
         self.transport = transport;
         self.vip = vip;
         self.place = place;
+    }
+
+    /// What it knows when it finds that the packet is nobody's.
+    #[inline(always)]
+    pub fn lay_down_unowned(&mut self, packet: &Packet, segment: Segment, flags: u32, owner: Owner) {
+        self.packet = *packet;
+        self.transport.segment = segment;
+        self.flags = flags;
+        self.owner = owner;
     }
 
     /// What it knows when it finds that the way to the slot's owner is a tunnel.

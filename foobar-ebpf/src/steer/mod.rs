@@ -79,22 +79,29 @@ pub fn place(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) ->
 
 /// The slot whose `current` a packet goes to where nothing but the slot decides: one that is settled and has a
 /// member, of a VIP that doesn't note all flows; or one that is kept with its candidates, which is not counted here.
-/// `FEATURED` as in [`crate::path::common`].
+/// Else a slot of nobody's: not an option, whose payload the compiler would store without having set it. `FEATURED` as
+/// in [`crate::path::common`].
 #[inline(always)]
-pub fn plain<const FEATURED: bool>(vip: &Vip, place: Place) -> Option<Slot> {
+pub fn plain<const FEATURED: bool>(vip: &Vip, place: Place) -> Slot {
+    const NOT_PLAIN: Slot = Slot::settled(NONE);
     let (all, candidates) = if FEATURED && features::has(FEATURE_TRACKING) {
         (vip.flags & VIP_TRACK_ALL != 0, vip.flags & VIP_CANDIDATES != 0)
     } else {
         (false, false)
     };
     if place.hot & UNSETTLED == 0 {
-        return (!all && place.hot != NONE).then_some(Slot::settled(place.hot));
+        return if all { NOT_PLAIN } else { Slot::settled(place.hot) };
     }
     if !candidates {
-        return None;
+        return NOT_PLAIN;
     }
-    let slot = cold(place.index)?;
-    (matches!(slot.phase(), Phase::Kept) && slot.current != NONE).then_some(slot)
+    let Some(slot) = cold(place.index) else {
+        return NOT_PLAIN;
+    };
+    if !matches!(slot.phase(), Phase::Kept) || slot.current == NONE {
+        return NOT_PLAIN;
+    }
+    slot
 }
 
 #[inline(always)]

@@ -2,10 +2,13 @@
 
 use anyhow::Result;
 use foobar_common::admission::{FEATURE_TRACKING, FEATURES_ALL};
-use foobar_common::slot::Slot;
+use foobar_common::counters::Counter::{
+    DropNoMember, NoteFollowed, NotePending, NotePromoted, SlotMoved, SlotMoving,
+};
+use foobar_common::slot::{NONE, Phase, Slot};
 use foobar_common::vip::VIP_TRACK_NONE;
 use foobar_tests::packets::frame::Flow;
-use foobar_tests::packets::rig::{Rig, Setup, WEB, WEB_SLOT};
+use foobar_tests::packets::rig::{Rig, Setup, WEB, WEB_SLOT, slot};
 
 #[test]
 fn what_is_not_asked_for_is_not_in_the_program() -> Result<()> {
@@ -34,5 +37,30 @@ fn a_program_without_features_steers_all_the_same() -> Result<()> {
     services[0].flags |= VIP_TRACK_NONE;
     rig.plane.set_services(&services)?;
     rig.send(&Flow::new(40_001, WEB).data()).forwarded_to(3, &[]);
+    Ok(())
+}
+
+/// There the common way looks up notes itself.
+#[test]
+fn a_program_without_features_notes_flows_and_follows_the_notes() -> Result<()> {
+    let mut rig = Rig::with_features(Setup::default(), 0)?;
+    let (old, new, late) = (
+        Flow::new(40_001, WEB),
+        Flow::new(40_002, WEB),
+        Flow::new(40_003, WEB),
+    );
+    rig.set(WEB_SLOT, slot(Phase::Moving, 1, 2, 3));
+    rig.send(&old.data()).forwarded_to(3, &[SlotMoving, NotePending]);
+    rig.send(&old.data())
+        .forwarded_to(3, &[SlotMoving, NoteFollowed, NotePromoted]);
+    rig.send(&new.syn()).forwarded_to(1, &[SlotMoving, NotePending]);
+    rig.send(&new.ack())
+        .forwarded_to(1, &[SlotMoving, NoteFollowed, NotePromoted]);
+    rig.set(WEB_SLOT, slot(Phase::Moved, 4, 1, 3));
+    rig.send(&old.data()).forwarded_to(3, &[SlotMoved, NoteFollowed]);
+    rig.send(&new.data()).forwarded_to(1, &[SlotMoved, NoteFollowed]);
+    rig.send(&late.data()).forwarded_to(4, &[SlotMoved]);
+    rig.set(WEB_SLOT, slot(Phase::Moved, NONE, 1, 3));
+    rig.send(&late.data()).dropped(&[SlotMoved, DropNoMember]);
     Ok(())
 }
