@@ -1,4 +1,4 @@
-//! Servers that go and come back: who notices, for how long, and who does not.
+//! Servers and balancers that go and come back: who notices, for how long, and who does not.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -72,6 +72,60 @@ pub(super) fn a_web_server_dies(lab: &Lab) -> Result<String> {
         last_refusal.as_secs_f32(),
         on_other.len(),
         on_dead.len()
+    ))
+}
+
+/// Bounds the time until the VIPs are where they are wanted, by the balancers' own words.
+const MOVE: Duration = Duration::from_secs(10);
+
+/// Waits until a balancer answers for a VIP, by its own words.
+fn owns(lab: &Lab, balancer: &str, vip: &str) -> Result<()> {
+    wait(MOVE, || {
+        let json = lab.exec_ok(balancer, &["foobar", "status", "--json"])?;
+        let status: serde_json::Value = serde_json::from_str(&json)?;
+        let vips = status["vips"].as_array().context("no VIPs")?;
+        let held = vips
+            .iter()
+            .find(|held| held["name"] == vip)
+            .context("no such VIP")?;
+        ensure!(held["owned"] == true, "{balancer} does not own {vip}");
+        Ok(())
+    })
+}
+
+pub(super) fn a_balancer_dies(lab: &Lab) -> Result<String> {
+    let trust = Trust::only(&lab.authority())?;
+    owns(lab, "lb1", "site-a")?;
+    owns(lab, "lb2", "site-b")?;
+    let held = Held::start(lab, &trust, 24, "/")?;
+    let all: Vec<u16> = held
+        .by_server(lab, &["web1", "web2"])?
+        .into_values()
+        .flatten()
+        .collect();
+    lab.end("lb1", Signal::SIGKILL)?;
+    owns(lab, "lb2", "site-a")?;
+    owns(lab, "lb2", "site-a-v6")?;
+    for vip in VIPS {
+        let answer = lab.inside("client", || visit(&trust, vip, "/healthz"))?;
+        ensure!(answer.status == 200, "{vip}: {answer:?}");
+    }
+    let before = held.fewest_answers(&all);
+    lab.up(&[])?;
+    owns(lab, "lb1", "site-a")?;
+    wait(Duration::from_secs(10), || {
+        ensure!(
+            held.fewest_answers(&all) >= before + 3,
+            "held connections are not answered"
+        );
+        Ok(())
+    })?;
+    let fates = held.stop()?;
+    let broken: Vec<&Fate> = fates.iter().filter(|fate| fate.broken.is_some()).collect();
+    ensure!(broken.is_empty(), "connections broke: {broken:?}");
+    Ok(format!(
+        "its VIP went to the other balancer and came back, {} held connections untouched",
+        fates.len()
     ))
 }
 

@@ -19,7 +19,7 @@ use foobar_tests::lab::Lab;
 
 type Stage = (&'static str, fn(&Lab) -> Result<String>);
 
-const STAGES: [Stage; 10] = [
+const STAGES: [Stage; 11] = [
     ("a command on the client just works", visitors::commands_just_work),
     (
         "a browser signs up and publishes an article",
@@ -38,6 +38,10 @@ const STAGES: [Stage; 10] = [
     (
         "a killed web server is left out, the other's connections stay",
         failures::a_web_server_dies,
+    ),
+    (
+        "a killed balancer's VIP moves to the other one and back, and no connection breaks",
+        failures::a_balancer_dies,
     ),
     ("the database goes and comes back", failures::the_database_returns),
     (

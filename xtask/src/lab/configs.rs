@@ -85,8 +85,16 @@ peer_macs = [{peers}]
         seed = files.run.join("secrets/seed").display(),
         peers = peers.join(", "),
     );
+    for (router_id, vip) in (1..).zip(VIPS) {
+        // Both own a VIP each, and the other's when that one is gone.
+        let priority = if vip.owner == host { 200 } else { 100 };
+        let _ = write!(
+            text,
+            "\n[[vrrp]]\nname = \"{}\"\nrouter_id = {router_id}\npriority = {priority}\n",
+            vip.name
+        );
+    }
     for vip in VIPS {
-        let owned = vip.owner == host;
         let https = format!(
             "\n[vip.check]\nkind = \"https\"\nhost = \"{SITE}\"\npath = \"/healthz\"\nstatus = 200\n"
         );
@@ -94,8 +102,8 @@ peer_macs = [{peers}]
             for (scheme, port, check) in [("", 443, https.as_str()), ("-http", 80, "")] {
                 let _ = write!(
                     text,
-                    "\n[[vip]]\nname = \"{}{family}{scheme}\"\naddress = \"{vip_address}\"\nport = {port}\n\
-                     protocol = \"tcp\"\nowned = {owned}\nslots = 65536\n{check}",
+                    "\n[[vip]]\nname = \"{0}{family}{scheme}\"\naddress = \"{vip_address}\"\nport = {port}\n\
+                     protocol = \"tcp\"\nvrrp = \"{0}\"\nslots = 65536\n{check}",
                     vip.name,
                 );
                 for web in webs {
@@ -210,12 +218,18 @@ mod tests {
     }
 
     #[test]
-    fn each_balancer_owns_one_vip_and_names_the_other_as_its_peer() {
+    fn each_balancer_prefers_one_vip_and_names_the_other_as_its_peer() {
         let webs: Vec<_> = [Host::Web(1), Host::Web(2)].to_vec();
         let text = lb(files(), Host::Lb(1), &webs);
         assert!(text.contains("peer_macs = [\"02:00:c0:00:02:0c\"]"), "{text}");
-        let owned: Vec<_> = text.lines().filter(|line| line.starts_with("owned")).collect();
-        assert_eq!(owned, [["owned = true"; 4], ["owned = false"; 4]].concat());
+        let priorities = |text: &str| -> Vec<String> {
+            let lines = text.lines().filter(|line| line.starts_with("priority"));
+            lines.map(str::to_owned).collect()
+        };
+        assert_eq!(priorities(&text), ["priority = 200", "priority = 100"]);
+        let other = lb(files(), Host::Lb(2), &webs);
+        assert_eq!(priorities(&other), ["priority = 100", "priority = 200"]);
+        assert_eq!(text.matches("vrrp = \"site-a\"").count(), 4);
         assert_eq!(text.matches("[[vip.backend]]").count(), 8 * webs.len());
     }
 

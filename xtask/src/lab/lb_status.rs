@@ -19,6 +19,8 @@ struct Status {
 #[derive(Debug, Deserialize)]
 struct Vip {
     name: String,
+    /// Whether this balancer answers for its address.
+    owned: bool,
     backends: Vec<Backend>,
 }
 
@@ -46,6 +48,19 @@ pub(crate) fn all_up(run: &Run, host: Host) -> Result<()> {
 /// Nothing if the balancer gives this backend no new flows, else for which VIP it does.
 pub(crate) fn sends_nothing_new(run: &Run, host: Host, backend: IpAddr) -> Result<()> {
     judge_leaving(&ask(run, host)?, backend)
+}
+
+/// Nothing if the balancer answers for all services of this VIP, else for which one it doesn't.
+pub(crate) fn owns(run: &Run, host: Host, vip: &str) -> Result<()> {
+    let status = ask(run, host)?;
+    match status
+        .vips
+        .iter()
+        .find(|held| held.name.starts_with(vip) && !held.owned)
+    {
+        Some(other) => bail!("{} is not {host}'s yet", other.name),
+        None => Ok(()),
+    }
 }
 
 fn ask(run: &Run, host: Host) -> Result<Status> {
@@ -97,7 +112,7 @@ mod tests {
             r#"{{"address":"192.0.2.21","state":"{state}","removed":{removed},"slots":{slots},"weight":100}}"#
         );
         parse(&format!(
-            r#"{{"version":"1","vips":[{{"name":"a","backends":[{backend}]}}]}}"#
+            r#"{{"version":"1","vips":[{{"name":"a","owned":true,"backends":[{backend}]}}]}}"#
         ))
         .unwrap()
     }

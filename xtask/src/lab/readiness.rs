@@ -98,6 +98,9 @@ fn site(run: &Run) -> Result<()> {
             &["--resolve", &resolve, &format!("https://{SITE}/healthz")],
         )?;
     }
+    for vip in VIPS {
+        lb_status::owns(run, vip.owner, vip.name)?;
+    }
     // And by name, as a user comes.
     curl(run, Host::Client, &[&format!("https://{SITE}/")])
 }

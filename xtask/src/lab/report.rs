@@ -21,7 +21,7 @@ pub(crate) fn welcome(state: &State) -> String {
     for vip in VIPS {
         let _ = writeln!(
             text,
-            "  {:<7} {:<15} {}  owned by {}",
+            "  {:<7} {:<15} {}  {}'s while it lives",
             vip.name, vip.address, vip.ipv6, vip.owner
         );
     }
