@@ -4,7 +4,10 @@
 //! point turns the end of it into a verdict and a counter, in one exhaustive match. `packet` knows headers
 //! and bounds, `steer` knows which target a flow belongs to, `forward` knows how a frame gets there (or is
 //! answered). The agent has its own maps and modules (`agent/`), and shares `packet`. The crate compiles on the host too, for lints and unit tests; its maps do nothing there.
-#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![cfg_attr(
+    all(target_arch = "bpf", feature = "balancer"),
+    feature(asm_experimental_arch)
+)]
 #![cfg_attr(target_arch = "bpf", no_std)]
 
 #[cfg(feature = "balancer")]
