@@ -90,7 +90,8 @@ fn owns(lab: &Lab, balancer: &str, vip: &str) -> Result<()> {
             .context("no such VIP")?;
         ensure!(held["owned"] == true, "{balancer} does not own {vip}");
         Ok(())
-    })
+    })?;
+    Ok(())
 }
 
 pub(super) fn a_balancer_dies(lab: &Lab) -> Result<String> {
