@@ -203,6 +203,13 @@ impl PendingNote {
         (self.0 >> 40) as u32
     }
 
+    /// What is known of the flow's hash, for a note of the set with this index: the bits that tell the flow, and
+    /// those that led to its set.
+    #[inline(always)]
+    pub const fn known_hash(self, set: u32) -> u64 {
+        ((self.0 >> 27) & ((1 << FINGERPRINT_BITS) - 1)) << (64 - FINGERPRINT_BITS) | (set as u64) << 28
+    }
+
     /// How long ago the note was used, in ticks, a unit of 2^[`PENDING_TIME_SHIFT`] too short at most.
     #[inline(always)]
     pub const fn age(self, now: Ticks) -> u32 {
@@ -276,6 +283,15 @@ mod tests {
             }
         }
         assert!(without < NOTES / 10_000, "{without} of {NOTES} found none");
+    }
+
+    #[test]
+    fn a_pending_notes_place_and_bits_lead_back_to_them() {
+        let (hash, mask) = (0xdead_beef_0bad_cafe, 0xffff);
+        let note = PendingNote::new(7, hash, 3, 0);
+        let known = note.known_hash(pending_set(hash, mask));
+        assert_eq!(pending_set(known, mask), pending_set(hash, mask));
+        assert!(note.is_of(PendingNote::identity(7, known)));
     }
 
     #[test]

@@ -17,6 +17,7 @@
 
 mod history;
 mod kept;
+mod peer;
 
 use std::collections::BTreeMap;
 
@@ -51,6 +52,9 @@ pub struct SlotTable {
     /// Kept slots that a fourth owner waits for.
     waiting: BTreeMap<u32, Member>,
     displaced: usize,
+    is_held: bool,
+    /// Slots that have begun to move by a change made here.
+    started: Vec<u32>,
 }
 
 impl SlotTable {
@@ -77,6 +81,8 @@ impl SlotTable {
             changed: Vec::new(),
             waiting: BTreeMap::new(),
             displaced: 0,
+            is_held: false,
+            started: Vec::new(),
         };
         table.set_history(history);
         table
@@ -109,6 +115,14 @@ impl SlotTable {
             self.is_changed[i as usize] = false;
         }
         std::mem::take(&mut self.changed)
+    }
+
+    /// The slots that have begun to move since the last call, by a change made here and not by a peer's, ascending.
+    pub fn take_started(&mut self) -> Vec<u32> {
+        let mut started = std::mem::take(&mut self.started);
+        started.sort_unstable();
+        started.dedup();
+        started
     }
 
     /// How many slots name each member, for those that are named.
@@ -170,6 +184,9 @@ impl SlotTable {
                 }
             }
         };
+        if next.slot.phase() == Phase::Moving && slot.phase() != Phase::Moving {
+            self.started.push(i as u32);
+        }
         self.put(i, next);
         true
     }
@@ -192,18 +209,41 @@ impl SlotTable {
             Phase::Settled | Phase::Open | Phase::Fresh | Phase::Moved | Phase::Kept
                 if slot.current == NONE =>
             {
-                ColdSlot {
-                    slot: Slot {
-                        current: member,
-                        ..slot
-                    },
-                    since_ns,
-                }
+                let slot = Slot {
+                    current: member,
+                    ..slot
+                };
+                self.noting(slot, since_ns, now_ns)
             }
+            // Every flow of the old owner has a note.
+            Phase::Fresh if self.is_held => ColdSlot {
+                slot: Slot {
+                    current: member,
+                    ..slot
+                },
+                since_ns: now_ns,
+            },
             Phase::Settled | Phase::Open | Phase::Fresh | Phase::Moved | Phase::Kept => ColdSlot {
                 slot: moving(member, slot.current, NONE),
                 since_ns: now_ns,
             },
+        }
+    }
+
+    /// A slot whose owner has just got it from nobody, or from one whose flows are lost. While the table is held
+    /// ([`set_held`](Self::set_held)), the new owner's flows are noted from the first on.
+    const fn noting(&self, slot: Slot, since_ns: u64, now_ns: u64) -> ColdSlot {
+        match slot.phase() {
+            Phase::Settled | Phase::Open | Phase::Moved if self.is_held => ColdSlot {
+                slot: Slot {
+                    phase: Phase::Fresh as u16,
+                    ..slot
+                },
+                since_ns: now_ns,
+            },
+            Phase::Settled | Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved | Phase::Kept => {
+                ColdSlot { slot, since_ns }
+            }
         }
     }
 
@@ -256,8 +296,10 @@ impl SlotTable {
                 .into_iter()
                 .filter(|&m| m != member && m != NONE);
             let (previous, older) = (history.next().unwrap_or(NONE), history.next().unwrap_or(NONE));
+            // What `previous` got while `older` owned the un-noted flows has notes.
+            let lost_unnoted = previous == NONE || slot.unnoted_owner() == member;
             let next = match slot.phase() {
-                Phase::Moving if previous == NONE => ColdSlot {
+                Phase::Moving if lost_unnoted => ColdSlot {
                     slot: Slot {
                         phase: Phase::Fresh as u16,
                         ..Slot::settled(current)
@@ -265,14 +307,16 @@ impl SlotTable {
                     since_ns: now_ns,
                 },
                 Phase::Settled | Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved | Phase::Kept => {
-                    ColdSlot {
-                        slot: Slot {
-                            current,
-                            previous,
-                            older,
-                            ..slot
-                        },
-                        since_ns,
+                    let next = Slot {
+                        current,
+                        previous,
+                        older,
+                        ..slot
+                    };
+                    if slot.current == member {
+                        self.noting(next, since_ns, now_ns)
+                    } else {
+                        ColdSlot { slot: next, since_ns }
                     }
                 }
             };
@@ -291,15 +335,17 @@ impl SlotTable {
     }
 
     fn advance_noted(&mut self, now_ns: u64, idle_ns: u64) {
-        if self.count(Phase::Moving) + self.count(Phase::Fresh) + self.count(Phase::Kept) == 0 {
+        let moved = if self.is_held { self.count(Phase::Moved) } else { 0 };
+        if self.count(Phase::Moving) + self.count(Phase::Fresh) + self.count(Phase::Kept) + moved == 0 {
             return;
         }
         for i in 0..self.slots.len() {
             let ColdSlot { slot, since_ns } = self.slots[i];
             let elapsed = now_ns.saturating_sub(since_ns);
             let phase = match slot.phase() {
-                Phase::Moving if elapsed > idle_ns => Phase::Fresh,
-                Phase::Fresh if elapsed > LINGER_NS => Phase::Moved,
+                Phase::Moving if elapsed > idle_ns && !self.is_held => Phase::Fresh,
+                Phase::Fresh if elapsed > LINGER_NS && !self.is_held => Phase::Moved,
+                Phase::Moved if self.is_held => Phase::Open,
                 Phase::Kept if elapsed > idle_ns => Phase::Settled,
                 Phase::Settled | Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved | Phase::Kept => {
                     continue;
@@ -343,7 +389,7 @@ impl SlotTable {
     /// over a second.
     #[must_use]
     pub fn may_settle(&self, now_ns: u64) -> Vec<u32> {
-        if self.count(Phase::Moved) + self.count(Phase::Open) == 0 {
+        if self.is_held || self.count(Phase::Moved) + self.count(Phase::Open) == 0 {
             return Vec::new();
         }
         let ready = self
@@ -357,7 +403,7 @@ impl SlotTable {
     /// Settles slot `i`, in which no live note names anything but `current`: the caller has looked, after it
     /// asked [`may_settle`](Self::may_settle). False where the slot isn't ready (any more).
     pub fn settle(&mut self, i: usize, now_ns: u64) -> bool {
-        let ready = is_ready(&self.slots[i], now_ns);
+        let ready = !self.is_held && is_ready(&self.slots[i], now_ns);
         if ready {
             let slot = Slot::settled(self.slots[i].slot.current);
             self.put(

@@ -1,6 +1,17 @@
-//! What balancers agree on between them: who owns which VIP.
+//! What balancers agree on between them: who owns which VIP, and where its flows belong.
 //!
-//! `vrrp` does so on one layer 2 segment. It knows no slots, members or health: it is given groups of VIPs, and
-//! reasons to want them less; it renews the leases that the data plane answers by.
+//! `vrrp` elects the owner on one layer 2 segment. It knows no slots, members or health: it is given groups of VIPs,
+//! and reasons to want them less; it renews the leases that the data plane answers by.
+//!
+//! The other modules are how balancers come to steer alike: what they say to each other (`message`, `name`), in what
+//! order it is taken (`inbox`), the common judgement on health (`health`), the session with a peer (`agreement`), and
+//! slots told and taken in (`replica`). They are pure: messages and times in, messages and changes out. The daemon
+//! does not use them yet: there is no link that carries the messages.
 
+pub mod agreement;
+pub mod health;
+pub mod inbox;
+pub mod message;
+pub mod name;
+pub mod replica;
 pub mod vrrp;

@@ -141,7 +141,7 @@ fn a_member_that_is_hard_down_leaves_its_slots() {
         (slot(1, 0, 0, Phase::Moved), slot(9, 0, 0, Phase::Moved)),
         (slot(1, 2, 3, Phase::Moving), slot(9, 2, 3, Phase::Moving)),
         (slot(2, 1, 3, Phase::Moving), slot(2, 3, 0, Phase::Moving)),
-        (slot(2, 3, 1, Phase::Moving), slot(2, 3, 0, Phase::Moving)),
+        (slot(2, 3, 1, Phase::Moving), slot(2, 0, 0, Phase::Fresh)),
         (slot(2, 1, 0, Phase::Moving), slot(2, 0, 0, Phase::Fresh)),
         (slot(1, 1, 1, Phase::Moving), slot(9, 0, 0, Phase::Fresh)),
         (slot(2, 0, 1, Phase::Moving), slot(2, 0, 0, Phase::Fresh)),
