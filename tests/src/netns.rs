@@ -4,6 +4,7 @@
 //! dead run left behind. It relies on root and iproute2; it knows nothing about what is in a namespace.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
@@ -67,6 +68,24 @@ impl Namespace {
     /// `ip ARGUMENTS` inside the namespace.
     pub fn ip(&self, arguments: &[&str]) -> Result<String> {
         self.command("ip", arguments)
+    }
+
+    /// From now on this MAC address is that of a neighbour on `eth0`, whatever the neighbour says.
+    pub fn teach_neighbour(&self, address: IpAddr, mac: &str) -> Result<()> {
+        let address = address.to_string();
+        let entry = [
+            "neigh",
+            "replace",
+            &address,
+            "lladdr",
+            mac,
+            "dev",
+            "eth0",
+            "nud",
+            "permanent",
+        ];
+        self.ip(&entry)?;
+        Ok(())
     }
 
     /// The MAC address of an interface, as `ip` writes it.

@@ -319,20 +319,7 @@ fn a_frame_for_another_mac_is_not_forwarded() -> Result<()> {
             .client()
             .run(|| Ok(TcpStream::connect_timeout(&SocketAddr::V4(SERVICE), patience).is_ok()))
     };
-    let vip = VIP.to_string();
-    let teach = |mac: &str| {
-        world.client().ip(&[
-            "neigh",
-            "replace",
-            &vip,
-            "lladdr",
-            mac,
-            "dev",
-            "eth0",
-            "nud",
-            "permanent",
-        ])
-    };
+    let teach = |mac: &str| world.client().teach_neighbour(VIP.into(), mac);
 
     let refused = pins.counter(Counter::DropForeignMac)?;
     teach("02:00:00:00:00:99")?;

@@ -9,5 +9,6 @@ pub mod endpoint;
 pub mod frame;
 pub mod frame_v6;
 pub mod outcome;
+pub mod quic;
 pub mod rig;
 pub mod tunnel;

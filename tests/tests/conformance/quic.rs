@@ -10,6 +10,7 @@ use foobar_common::slot::Member;
 use foobar_common::target::{TARGET_CUT, TARGET_DOWN, TARGET_DRAINED, TARGET_GONE, TARGET_REMOVED};
 use foobar_common::vip::VIP_QUIC;
 use foobar_tests::packets::frame_v6::tagged;
+use foobar_tests::packets::quic::{connection_id, long, short};
 use foobar_tests::packets::rig::UDP;
 
 use crate::case::{Case, Expected, Step, goes_to};
@@ -54,32 +55,9 @@ pub(crate) fn server_ids() -> ServerIds {
     ids
 }
 
-/// A connection id: configuration, server id, and a nonce of 4 bytes.
-fn connection_id(config: u8, id: &[u8]) -> Vec<u8> {
-    [&[config << 5 | 9][..], id, &[0x11, 0x22, 0x33, 0x44]].concat()
-}
-
 /// The connection id of [`NAMED`] at a service.
 fn named(service: Service) -> Vec<u8> {
     connection_id(CONFIG, &ID[..length(service)])
-}
-
-/// A packet with a short header (RFC 9000 section 17.3).
-fn short(id: &[u8]) -> Vec<u8> {
-    [&[0x43][..], id, &[0x5a; 24]].concat()
-}
-
-/// A packet with a long header (RFC 8999 section 5.1), whose type has these two bits.
-fn long(version: u32, kind: u8, id: &[u8]) -> Vec<u8> {
-    [
-        &[0xc3 | kind << 4][..],
-        &version.to_be_bytes(),
-        &[id.len() as u8],
-        id,
-        &[4, 9, 9, 9, 9],
-        &[0x5a; 40],
-    ]
-    .concat()
 }
 
 fn datagram(family: Family, service: Service, payload: &[u8]) -> Vec<u8> {

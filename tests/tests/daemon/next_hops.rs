@@ -35,18 +35,7 @@ fn backends_that_frames_cannot_reach_are_refused_in_words() -> Result<()> {
     let lb = world.lb();
     lb.ip(&["route", "add", "198.51.100.0/24", "via", "192.0.2.10"])?;
     // As proxy ARP on the segment would have it.
-    let (looping, own) = (LOOPING.to_string(), lb.mac_of("eth0")?);
-    lb.ip(&[
-        "neigh",
-        "replace",
-        &looping,
-        "lladdr",
-        &own,
-        "dev",
-        "eth0",
-        "nud",
-        "permanent",
-    ])?;
+    lb.teach_neighbour(LOOPING.into(), &lb.mac_of("eth0")?)?;
     let mut balancer = Balancer::start(
         &world,
         &Config {

@@ -13,6 +13,7 @@ use foobar_common::target::{TARGET_CUT, TARGET_DOWN, TARGET_DRAINED, TARGET_GONE
 use foobar_common::vip::{VIP_LIST, VIP_QUIC};
 use foobar_tests::packets::frame::{CLIENT, Flow, IP, L4, VIP, seal};
 use foobar_tests::packets::frame_v6::{CLIENT6, Extension, Flow6, VIP6, chained, ipv6, tagged};
+use foobar_tests::packets::quic::{connection_id, long, short};
 use foobar_tests::packets::rig::{DNS, DNS_ID, DNS_SLOT, LEASE, Rig, Setup, TCP, UDP, WEB, slot};
 
 /// The configuration's number.
@@ -56,29 +57,6 @@ fn rig() -> Result<Rig> {
     rig.plane
         .set_server_ids(&ServerIds::from([(key(DNS_ID, &ID), NAMED)]))?;
     Ok(rig)
-}
-
-/// A connection id by a configuration with a server id, and a nonce of 4 bytes.
-fn connection_id(config: u8, id: &[u8]) -> Vec<u8> {
-    [&[config << 5 | 9][..], id, &[0x11, 0x22, 0x33, 0x44]].concat()
-}
-
-/// A packet with a short header (RFC 9000 section 17.3).
-fn short(id: &[u8]) -> Vec<u8> {
-    [&[0x43][..], id, &[0x5a; 24]].concat()
-}
-
-/// A packet with a long header (RFC 8999 section 5.1), whose type has these two bits.
-fn long(version: u32, kind: u8, id: &[u8]) -> Vec<u8> {
-    [
-        &[0xc3 | kind << 4][..],
-        &version.to_be_bytes(),
-        &[id.len() as u8],
-        id,
-        &[4, 9, 9, 9, 9],
-        &[0x5a; 40],
-    ]
-    .concat()
 }
 
 fn named() -> Vec<u8> {

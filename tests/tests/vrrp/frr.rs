@@ -1,28 +1,14 @@
 //! FRR's vrrpd as the other router, of both families at once: each of the two as the master that is stopped, killed, and
 //! comes back.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use foobar_tests::lb::Balancer;
 use foobar_tests::vrrp::frr::Frr;
 use foobar_tests::vrrp::{Place, answers_alone, config, router, wait_state};
 use foobar_tests::world::Lb;
 use serde_json::Value;
 
-use crate::story::{listen, world};
-
-/// Nothing of what it sent was refused, or contradicted the configuration.
-fn assert_understood(status: &Value) -> Result<()> {
-    for family in ["ipv4", "ipv6"] {
-        let router = router(status, family);
-        ensure!(
-            router["received"].as_u64() > Some(0)
-                && router["invalid"] == serde_json::json!({})
-                && router["mismatched"] == serde_json::json!({}),
-            "{router:#}"
-        );
-    }
-    Ok(())
-}
+use crate::story::{assert_understood, listen, world};
 
 #[test]
 fn foobar_is_master_over_vrrpd_is_stopped_killed_and_returns() -> Result<()> {

@@ -103,19 +103,7 @@ fn a_killed_daemons_data_plane_stops_answering_and_goes_on_forwarding() -> Resul
     );
     let client = world.client();
     for mac in &pair.macs {
-        let vip = VIP.to_string();
-        let way = [
-            "neigh",
-            "replace",
-            &vip,
-            "lladdr",
-            mac,
-            "dev",
-            "eth0",
-            "nud",
-            "permanent",
-        ];
-        client.ip(&way)?;
+        client.teach_neighbour(VIP.into(), mac)?;
         let to = SocketAddr::from((VIP, PORT));
         client.run(|| Ok(TcpStream::connect_timeout(&to, Duration::from_secs(2))?))?;
     }

@@ -2,9 +2,11 @@
 
 use std::net::TcpListener;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use foobar_tests::steady::PORT;
+use foobar_tests::vrrp::router;
 use foobar_tests::world::{VIP, VIP6, World};
+use serde_json::Value;
 
 /// A world of two balancers' hosts and one backend, of both families.
 pub(crate) fn world() -> Result<World> {
@@ -22,4 +24,18 @@ pub(crate) fn listen(world: &World) -> Result<Vec<TcpListener>> {
             TcpListener::bind((VIP6, PORT))?,
         ])
     })
+}
+
+/// The other router was heard, and nothing of what it sent was refused, or contradicted the configuration.
+pub(crate) fn assert_understood(status: &Value) -> Result<()> {
+    for family in ["ipv4", "ipv6"] {
+        let router = router(status, family);
+        ensure!(
+            router["received"].as_u64() > Some(0)
+                && router["invalid"] == serde_json::json!({})
+                && router["mismatched"] == serde_json::json!({}),
+            "{router:#}"
+        );
+    }
+    Ok(())
 }

@@ -52,15 +52,7 @@ pub(crate) fn sends_nothing_new(run: &Run, host: Host, backend: IpAddr) -> Resul
 
 /// Nothing if the balancer answers for all services of this VIP, else for which one it doesn't.
 pub(crate) fn owns(run: &Run, host: Host, vip: &str) -> Result<()> {
-    let status = ask(run, host)?;
-    match status
-        .vips
-        .iter()
-        .find(|held| held.name.starts_with(vip) && !held.owned)
-    {
-        Some(other) => bail!("{} is not {host}'s yet", other.name),
-        None => Ok(()),
-    }
+    judge_ownership(&ask(run, host)?, host, vip)
 }
 
 fn ask(run: &Run, host: Host) -> Result<Status> {
@@ -103,6 +95,21 @@ fn judge_leaving(status: &Status, backend: IpAddr) -> Result<()> {
     Ok(())
 }
 
+fn judge_ownership(status: &Status, host: Host, vip: &str) -> Result<()> {
+    let mut services = status
+        .vips
+        .iter()
+        .filter(|held| held.name.starts_with(vip))
+        .peekable();
+    if services.peek().is_none() {
+        bail!("{host} has no VIP {vip}");
+    }
+    match services.find(|held| !held.owned) {
+        Some(other) => bail!("{} is not {host}'s yet", other.name),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +133,19 @@ mod tests {
             judge(&status("hard_down", true, 0)).is_ok(),
             "one that leaves need not be up"
         );
+    }
+
+    #[test]
+    fn a_vip_is_owned_when_it_is_there_and_every_service_is() {
+        let mut status = status("up", false, 9);
+        let host = Host::Lb(1);
+        assert!(judge_ownership(&status, host, "a").is_ok());
+        assert!(
+            judge_ownership(&status, host, "b").is_err(),
+            "nobody has heard of it"
+        );
+        status.vips[0].owned = false;
+        assert!(judge_ownership(&status, host, "a").is_err());
     }
 
     #[test]

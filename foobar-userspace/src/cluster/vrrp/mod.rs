@@ -21,3 +21,24 @@ pub use machine::State;
 pub use packet::{Checksum, Interval, MAX_ADDRESSES};
 pub use speaker::{Group, Speaker, Told};
 pub use standing::Reason;
+
+/// The group that the tests set up.
+#[cfg(test)]
+fn example() -> crate::config::Vrrp {
+    use crate::config::{Lowering, Track, Vrrp};
+
+    Vrrp {
+        name: "site".to_owned(),
+        router_id: 51,
+        priority: 200,
+        interval: Interval::centiseconds(10).expect("a multiple of 10 ms"),
+        preempt: true,
+        preempt_delay: std::time::Duration::ZERO,
+        checksum: Checksum::Message,
+        link_local: None,
+        track: Track {
+            no_backend: Lowering::By(50),
+            detached: Lowering::Resign,
+        },
+    }
+}

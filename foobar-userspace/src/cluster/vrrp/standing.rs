@@ -93,26 +93,10 @@ pub(super) fn standing(group: &Vrrp, reasons: &BTreeSet<Reason>) -> Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::vrrp::{Checksum, Interval};
-    use crate::config::Track;
-    use std::time::Duration;
+    use crate::cluster::vrrp::example;
 
     fn of(reasons: &[Reason]) -> Standing {
-        let group = Vrrp {
-            name: "site".to_owned(),
-            router_id: 51,
-            priority: 200,
-            interval: Interval::centiseconds(10).unwrap(),
-            preempt: true,
-            preempt_delay: Duration::ZERO,
-            checksum: Checksum::Message,
-            link_local: None,
-            track: Track {
-                no_backend: Lowering::By(50),
-                detached: Lowering::Resign,
-            },
-        };
-        standing(&group, &reasons.iter().copied().collect())
+        standing(&example(), &reasons.iter().copied().collect())
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::cluster::vrrp::packet::{Checksum, Envelope, HOP_LIMIT, Interval, group};
-use crate::config::{Lowering, Track};
+use crate::cluster::vrrp::example;
+use crate::cluster::vrrp::packet::{Envelope, HOP_LIMIT, group};
 
 #[derive(Debug, Default)]
 struct Made {
@@ -39,23 +39,6 @@ impl Outside for Made {
     }
 }
 
-fn vrrp() -> Vrrp {
-    Vrrp {
-        name: "site".to_owned(),
-        router_id: 51,
-        priority: 200,
-        interval: Interval::centiseconds(10).unwrap(),
-        preempt: true,
-        preempt_delay: Duration::ZERO,
-        checksum: Checksum::Message,
-        link_local: None,
-        track: Track {
-            no_backend: Lowering::By(50),
-            detached: Lowering::Resign,
-        },
-    }
-}
-
 fn address(last: u8) -> IpAddr {
     Ipv4Addr::new(192, 0, 2, last).into()
 }
@@ -83,7 +66,7 @@ fn update(
 ) {
     let reasons = reasons.iter().copied().collect();
     let wanted = Wanted {
-        group: &vrrp(),
+        group: &example(),
         addresses: &owned(lasts),
         reasons,
         own: Some(address(11)),
@@ -94,7 +77,10 @@ fn update(
 
 /// An instance that has been Active since [`TAKEN_OVER`].
 fn active(lasts: &[u8]) -> (Instance, Made) {
-    let (mut instance, mut outside) = (Instance::new(vrrp(), true, address(11), START), Made::default());
+    let (mut instance, mut outside) = (
+        Instance::new(example(), true, address(11), START),
+        Made::default(),
+    );
     update(&mut instance, lasts, &[], &mut outside, START, false);
     assert_eq!(instance.snapshot(START).state, State::Backup);
     instance.timer(&mut outside, TAKEN_OVER);
@@ -106,7 +92,7 @@ fn heard(priority: u8) -> Advertisement {
     Advertisement {
         router_id: 51,
         priority,
-        interval: vrrp().interval,
+        interval: example().interval,
         addresses: vec![address(101)],
     }
 }
@@ -124,7 +110,10 @@ fn taking_over_owns_advertises_and_announces_in_one_step() {
 
 #[test]
 fn a_backup_owns_nothing_whatever_was_owned_before() {
-    let (mut instance, mut outside) = (Instance::new(vrrp(), true, address(11), START), Made::default());
+    let (mut instance, mut outside) = (
+        Instance::new(example(), true, address(11), START),
+        Made::default(),
+    );
     outside.leases.insert(101, Duration::MAX);
     update(&mut instance, &[101], &[], &mut outside, START, false);
     assert_eq!(outside.leases[&101], Duration::ZERO);
@@ -132,12 +121,18 @@ fn a_backup_owns_nothing_whatever_was_owned_before() {
 
 #[test]
 fn one_that_resumes_advertises_at_once_but_not_if_it_is_drained() {
-    let (mut instance, mut outside) = (Instance::new(vrrp(), true, address(11), START), Made::default());
+    let (mut instance, mut outside) = (
+        Instance::new(example(), true, address(11), START),
+        Made::default(),
+    );
     update(&mut instance, &[101], &[], &mut outside, START, true);
     assert_eq!(outside.sent.len(), 1);
     assert_eq!(outside.leases[&101], START + LEASE);
 
-    let (mut instance, mut outside) = (Instance::new(vrrp(), true, address(11), START), Made::default());
+    let (mut instance, mut outside) = (
+        Instance::new(example(), true, address(11), START),
+        Made::default(),
+    );
     update(
         &mut instance,
         &[101],
@@ -178,7 +173,10 @@ fn two_that_contradict_each_other_do_not_flood_the_segment() {
 
 #[test]
 fn what_could_not_be_sent_renews_nothing_and_is_announced_once_it_could() {
-    let (mut instance, mut outside) = (Instance::new(vrrp(), true, address(11), START), Made::default());
+    let (mut instance, mut outside) = (
+        Instance::new(example(), true, address(11), START),
+        Made::default(),
+    );
     update(&mut instance, &[101], &[], &mut outside, START, false);
     outside.is_deaf = true;
     let mut now = TAKEN_OVER;
