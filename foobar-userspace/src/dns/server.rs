@@ -1,7 +1,7 @@
 //! Sockets and messages of the name server: each query is checked, put to the [`Zone`] and answered.
 //!
 //! Relies on hickory's server for reading, writing and malformed packets. What the zone holds and how it
-//! answers is not known here; only the turns of the rotation are.
+//! answers is not known here; the turns of the rotation are, and what the server says of itself (RFC 5001, RFC 4892).
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,12 +9,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use hickory_proto::op::{Edns, Header, HeaderCounts, MessageType, Metadata, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::TXT;
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption, NSIDPayload};
+use hickory_proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
 use hickory_server::Server;
 use hickory_server::net::runtime::Time;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
+use ipnet::IpNet;
 use tokio::net::{TcpListener, UdpSocket};
 
+use super::checks::{Checks, Knowledge};
 use super::zone::{Answer, Question, Zone};
 
 /// A TCP connection without a query for so long is closed.
@@ -26,9 +31,19 @@ const MAX_UDP_PAYLOAD: u16 = 1232;
 /// How long a stop waits for queries in hand.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What the server tells of itself, and to whom.
+#[derive(Debug, Clone, Default)]
+pub struct Openness {
+    /// Its name, for NSID (RFC 5001) and `id.server` in class CH (RFC 4892)
+    pub nsid: Option<String>,
+    /// Who may ask for `status.<zone>` in class CH: what the checks have found
+    pub status_clients: Vec<IpNet>,
+}
+
 /// A running name server. Dropping it stops it.
 pub struct NameServer {
     server: Server<Handler>,
+    _checks: Checks,
     addresses: Vec<SocketAddr>,
 }
 
@@ -38,9 +53,15 @@ impl NameServer {
     ///
     /// # Errors
     /// Where an address cannot be bound.
-    pub async fn bind(listen: &[SocketAddr], zone: Zone) -> Result<Self> {
+    pub async fn bind(listen: &[SocketAddr], zone: Zone, openness: Openness) -> Result<Self> {
         let turns = (0..zone.len()).map(|_| AtomicUsize::new(0)).collect();
-        let mut server = Server::new(Handler { zone, turns });
+        let checks = Checks::start(zone.checked());
+        let mut server = Server::new(Handler {
+            zone,
+            turns,
+            known: checks.knowledge(),
+            openness,
+        });
         let mut addresses = Vec::with_capacity(listen.len());
         for address in listen {
             let (udp, tcp) = bind_both(*address).await?;
@@ -48,7 +69,11 @@ impl NameServer {
             server.register_socket(udp);
             server.register_listener(tcp, TCP_IDLE, TCP_REPLIES);
         }
-        Ok(Self { server, addresses })
+        Ok(Self {
+            server,
+            _checks: checks,
+            addresses,
+        })
     }
 
     /// The addresses answered on, in the order given.
@@ -102,6 +127,8 @@ struct Handler {
     zone: Zone,
     /// One a name: the address that its next answer begins with.
     turns: Vec<AtomicUsize>,
+    known: Knowledge,
+    openness: Openness,
 }
 
 impl Handler {
@@ -123,9 +150,14 @@ impl Handler {
             record_type: query.query_type(),
             class: query.query_class(),
         };
-        let answer = self
-            .zone
-            .answer(&question, |name| self.turns[name].fetch_add(1, Ordering::Relaxed));
+        let answer = match question.class {
+            DNSClass::CH => self.tell(&question, request.src()),
+            _ => self.zone.answer(
+                &question,
+                |name| self.turns[name].fetch_add(1, Ordering::Relaxed),
+                |place| self.known.serves(place),
+            ),
+        };
         tracing::debug!(
             source = %request.src(),
             name = %question.name,
@@ -134,6 +166,52 @@ impl Handler {
             "answered"
         );
         Ok(answer)
+    }
+
+    /// What the server says of itself, in class CH.
+    fn tell(&self, question: &Question, client: SocketAddr) -> Answer {
+        let mut lines = Vec::new();
+        if question.record_type == RecordType::TXT {
+            let is_server = ["id.server.", "hostname.bind."]
+                .iter()
+                .any(|name| Name::from_ascii(name).is_ok_and(|name| LowerName::new(&name) == question.name));
+            let is_status = Name::from_ascii("status")
+                .and_then(|label| label.append_domain(self.zone.origin()))
+                .is_ok_and(|name| LowerName::new(&name) == question.name);
+            let address = client.ip().to_canonical();
+            if is_server {
+                lines.extend(self.openness.nsid.clone());
+            } else if is_status
+                && self
+                    .openness
+                    .status_clients
+                    .iter()
+                    .any(|net| net.contains(&address))
+            {
+                let checked = self.zone.checked().iter().enumerate();
+                lines.extend(checked.map(|(place, checked)| {
+                    format!("{} {} {}", checked.name, checked.address, self.known.word(place))
+                }));
+            }
+        }
+        let code = if lines.is_empty() {
+            ResponseCode::Refused
+        } else {
+            ResponseCode::NoError
+        };
+        let record = |line| {
+            let mut record =
+                Record::from_rdata(Name::from(&question.name), 0, RData::TXT(TXT::new(vec![line])));
+            record.dns_class = DNSClass::CH;
+            record
+        };
+        Answer {
+            code,
+            authoritative: code == ResponseCode::NoError,
+            answers: lines.into_iter().map(record).collect(),
+            soa: None,
+            additionals: Vec::new(),
+        }
     }
 }
 
@@ -148,6 +226,12 @@ impl RequestHandler for Handler {
         let edns = request.edns.as_ref().map(|asked| {
             let mut edns = Edns::new();
             edns.set_max_payload(asked.max_payload().clamp(512, MAX_UDP_PAYLOAD));
+            if asked.option(EdnsCode::NSID).is_some()
+                && let Some(nsid) = &self.openness.nsid
+                && let Ok(payload) = NSIDPayload::new(nsid.as_bytes())
+            {
+                edns.options_mut().insert(EdnsOption::NSID(payload));
+            }
             edns
         });
         let builder = MessageResponseBuilder::new(&request.queries, edns.as_ref());

@@ -1,12 +1,15 @@
 //! What the zone answers to a question: no socket, no clock, no message encoding.
 //!
-//! The turn of the rotation is given by the caller, so that a question's answer is a pure function.
+//! The turn of the rotation and what is known of addresses are given by the caller, so that a question's answer is a
+//! pure function.
 
 use std::net::IpAddr;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{A, AAAA, NS, SOA};
 use hickory_proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
+
+use crate::config::Check;
 
 /// Refresh, retry and expire of the SOA, in seconds. They are for secondaries, and this zone is never
 /// transferred; the values are the usual ones.
@@ -52,7 +55,27 @@ pub(super) struct ZoneParts {
     pub(super) contact: Name,
     pub(super) ttl: u32,
     pub(super) negative_ttl: u32,
-    pub(super) names: Vec<(Name, Vec<IpAddr>)>,
+    pub(super) names: Vec<Named>,
+}
+
+/// A name with its addresses.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) name: Name,
+    pub(super) addresses: Vec<IpAddr>,
+    /// How it is found out which of them serve; none: all are taken to.
+    pub(super) check: Option<Check>,
+}
+
+/// An address that is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// Of this name
+    pub name: Name,
+    /// The address
+    pub address: IpAddr,
+    /// How
+    pub check: Check,
 }
 
 /// An authoritative zone of A and AAAA records.
@@ -65,6 +88,7 @@ pub struct Zone {
     ns: Record,
     primary: LowerName,
     sets: Vec<AddressSet>,
+    checked: Vec<Checked>,
 }
 
 /// The addresses of one name and family; never empty.
@@ -73,7 +97,8 @@ struct AddressSet {
     lower: LowerName,
     name: Name,
     record_type: RecordType,
-    addresses: Vec<IpAddr>,
+    /// Each with its place among the checked ones.
+    addresses: Vec<(IpAddr, Option<usize>)>,
 }
 
 impl Zone {
@@ -95,6 +120,11 @@ impl Zone {
             EXPIRE,
             negative_ttl,
         );
+        let mut checked = Vec::new();
+        let sets = names
+            .into_iter()
+            .flat_map(|named| AddressSet::of(&named, &mut checked))
+            .collect();
         let soa_record = |ttl| Record::from_rdata(origin.clone(), ttl, RData::SOA(soa.clone()));
         Self {
             origin: LowerName::new(&origin),
@@ -103,11 +133,21 @@ impl Zone {
             negative_soa: soa_record(negative_ttl.min(NS_TTL)),
             ns: Record::from_rdata(origin.clone(), NS_TTL, RData::NS(NS(primary.clone()))),
             primary: LowerName::new(&primary),
-            sets: names
-                .into_iter()
-                .flat_map(|(name, addresses)| AddressSet::of(&name, &addresses))
-                .collect(),
+            sets,
+            checked,
         }
+    }
+
+    /// The addresses that are to be checked.
+    #[must_use]
+    pub fn checked(&self) -> &[Checked] {
+        &self.checked
+    }
+
+    /// The zone's name.
+    #[must_use]
+    pub const fn origin(&self) -> &LowerName {
+        &self.origin
     }
 
     /// How many record sets of addresses there are, and so how many rotations a server keeps.
@@ -123,8 +163,14 @@ impl Zone {
     }
 
     /// Answers a question. `turn` is asked for the rotation of the record set with that index, and only
-    /// where its addresses go into the answer section.
-    pub fn answer(&self, question: &Question, turn: impl FnOnce(usize) -> usize) -> Answer {
+    /// where its addresses go into the answer section. `serves` says so of the address with that place in
+    /// [`checked`](Self::checked); where none of a set does, all are answered: the checks may be what is wrong.
+    pub fn answer(
+        &self,
+        question: &Question,
+        turn: impl FnOnce(usize) -> usize,
+        serves: impl Fn(usize) -> bool,
+    ) -> Answer {
         if question.class != DNSClass::IN
             || !self.origin.zone_of(&question.name)
             || matches!(question.record_type, RecordType::AXFR | RecordType::IXFR)
@@ -144,11 +190,14 @@ impl Zone {
             set.lower == question.name && [set.record_type, RecordType::ANY].contains(&question.record_type)
         });
         match (question.record_type, set) {
-            (_, Some(index)) => self.positive(self.sets[index].records(self.ttl, turn(index)), Vec::new()),
+            (_, Some(index)) => self.positive(
+                self.sets[index].records(self.ttl, turn(index), &serves),
+                Vec::new(),
+            ),
             (RecordType::SOA | RecordType::ANY, _) if is_apex => {
                 self.positive(vec![self.soa.clone()], Vec::new())
             }
-            (RecordType::NS, _) if is_apex => self.positive(vec![self.ns.clone()], self.glue()),
+            (RecordType::NS, _) if is_apex => self.positive(vec![self.ns.clone()], self.glue(&serves)),
             _ if is_apex || exists || self.has_descendant(&question.name) => {
                 self.negative(ResponseCode::NoError)
             }
@@ -176,11 +225,11 @@ impl Zone {
         }
     }
 
-    fn glue(&self) -> Vec<Record> {
+    fn glue(&self, serves: &impl Fn(usize) -> bool) -> Vec<Record> {
         self.sets
             .iter()
             .filter(|set| set.lower == self.primary)
-            .flat_map(|set| set.records(self.ttl, 0))
+            .flat_map(|set| set.records(self.ttl, 0, serves))
             .collect()
     }
 
@@ -192,26 +241,46 @@ impl Zone {
 
 impl AddressSet {
     /// The sets of one name: a browser asks for A and AAAA together, and each has its own rotation.
-    fn of(name: &Name, addresses: &[IpAddr]) -> Vec<Self> {
+    fn of(named: &Named, checked: &mut Vec<Checked>) -> Vec<Self> {
+        let mut place = |address: IpAddr| {
+            let check = named.check.clone()?;
+            checked.push(Checked {
+                name: named.name.clone(),
+                address,
+                check,
+            });
+            Some(checked.len() - 1)
+        };
         [RecordType::A, RecordType::AAAA]
             .into_iter()
             .map(|record_type| Self {
-                lower: LowerName::new(name),
-                name: name.clone(),
+                lower: LowerName::new(&named.name),
+                name: named.name.clone(),
                 record_type,
-                addresses: addresses
+                addresses: named
+                    .addresses
                     .iter()
                     .filter(|address| address.is_ipv4() == (record_type == RecordType::A))
-                    .copied()
+                    .map(|address| (*address, place(*address)))
                     .collect(),
             })
             .filter(|set| !set.addresses.is_empty())
             .collect()
     }
 
-    fn records(&self, ttl: u32, turn: usize) -> Vec<Record> {
-        let first = turn % self.addresses.len();
-        let (end, start) = self.addresses.split_at(first);
+    fn records(&self, ttl: u32, turn: usize, serves: &impl Fn(usize) -> bool) -> Vec<Record> {
+        let all = || self.addresses.iter().map(|(address, _)| *address);
+        let mut serving: Vec<IpAddr> = self
+            .addresses
+            .iter()
+            .filter(|(_, place)| place.is_none_or(serves))
+            .map(|(address, _)| *address)
+            .collect();
+        if serving.is_empty() {
+            serving = all().collect();
+        }
+        let first = turn % serving.len();
+        let (end, start) = serving.split_at(first);
         start
             .iter()
             .chain(end)
@@ -229,9 +298,22 @@ impl AddressSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Probe, Timing};
 
     fn name(text: &str) -> Name {
         Name::from_ascii(text).unwrap()
+    }
+
+    fn named(text: &str, addresses: Vec<IpAddr>, is_checked: bool) -> Named {
+        Named {
+            name: name(text),
+            addresses,
+            check: is_checked.then(|| Check {
+                port: 443,
+                probe: Probe::Tcp,
+                timing: Timing::default(),
+            }),
+        }
     }
 
     fn zone() -> Zone {
@@ -244,13 +326,19 @@ mod tests {
             ttl: 10,
             negative_ttl: 7,
             names: vec![
-                (
-                    name("wwwfoobar.com."),
+                named(
+                    "wwwfoobar.com.",
                     vec![address(101), address(102), address(103)],
+                    false,
                 ),
-                (name("dns1.wwwfoobar.com."), vec![v6(0x53), address(53)]),
-                (name("six.wwwfoobar.com."), vec![v6(1), v6(2)]),
-                (name("a.deep.wwwfoobar.com."), vec![address(9)]),
+                named("dns1.wwwfoobar.com.", vec![v6(0x53), address(53)], false),
+                named("six.wwwfoobar.com.", vec![v6(1), v6(2)], false),
+                named("a.deep.wwwfoobar.com.", vec![address(9)], false),
+                named(
+                    "checked.wwwfoobar.com.",
+                    vec![address(1), v6(1), address(2), address(3)],
+                    true,
+                ),
             ],
         })
     }
@@ -261,7 +349,7 @@ mod tests {
             record_type,
             class: DNSClass::IN,
         };
-        zone().answer(&question, |_| turn)
+        zone().answer(&question, |_| turn, |_| panic!("nothing of this is checked"))
     }
 
     fn last_octets(answer: &Answer) -> Vec<u8> {
@@ -296,7 +384,7 @@ mod tests {
         assert_eq!(of(RecordType::A), [53]);
         assert_eq!(of(RecordType::AAAA), [0x53]);
         assert_eq!(of(RecordType::ANY), [53], "one set is answer enough");
-        assert_eq!(zone().len(), 5);
+        assert_eq!(zone().len(), 7);
     }
 
     #[test]
@@ -340,7 +428,7 @@ mod tests {
             record_type: RecordType::A,
             class: DNSClass::CH,
         };
-        assert_eq!(zone().answer(&chaos, |_| 0).code, ResponseCode::Refused);
+        assert_eq!(zone().answer(&chaos, |_| 0, |_| true).code, ResponseCode::Refused);
     }
 
     #[test]
@@ -359,13 +447,42 @@ mod tests {
             record_type,
             class: DNSClass::IN,
         };
-        zone().answer(&question(RecordType::AAAA), |_| panic!("AAAA took a turn"));
-        zone().answer(&question(RecordType::NS), |_| panic!("NS took a turn"));
+        let all = |_| true;
+        zone().answer(&question(RecordType::AAAA), |_| panic!("AAAA took a turn"), all);
+        zone().answer(&question(RecordType::NS), |_| panic!("NS took a turn"), all);
         let mut asked = None;
-        zone().answer(&question(RecordType::A), |index| {
+        let turn = |index| {
             asked = Some(index);
             0
-        });
+        };
+        zone().answer(&question(RecordType::A), turn, all);
         assert_eq!(asked, Some(0));
+    }
+
+    #[test]
+    fn an_address_that_does_not_serve_is_left_out_unless_none_does() {
+        let zone = zone();
+        assert_eq!(zone.checked().len(), 4);
+        let down = |addresses: &[&str]| {
+            let question = |record_type| Question {
+                name: LowerName::new(&name("checked.wwwfoobar.com.")),
+                record_type,
+                class: DNSClass::IN,
+            };
+            let serves = |place: usize| {
+                let address = zone.checked()[place].address.to_string();
+                !addresses.contains(&address.as_str())
+            };
+            [RecordType::A, RecordType::AAAA]
+                .map(|record_type| last_octets(&zone.answer(&question(record_type), |_| 1, serves)))
+        };
+        assert_eq!(down(&[]), [vec![2, 3, 1], vec![1]]);
+        assert_eq!(down(&["192.0.2.2"]), [vec![3, 1], vec![1]]);
+        assert_eq!(down(&["192.0.2.1", "192.0.2.3"]), [vec![2], vec![1]]);
+        assert_eq!(
+            down(&["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8:0:1::1"]),
+            [vec![2, 3, 1], vec![1]],
+            "never an empty answer"
+        );
     }
 }

@@ -139,10 +139,13 @@ ttl_seconds = 10
 negative_ttl_seconds = 10
 primary = "dns1.{SITE}"
 contact = "hostmaster.{SITE}"
+nsid = "dns1"
+status_clients = ["192.0.2.0/24"]
 
 [[name]]
 name = "{SITE}"
 addresses = [{vips}]
+check = {{ kind = "https", port = 443, path = "/healthz", interval = "1s" }}
 
 [[name]]
 name = "dns1.{SITE}"

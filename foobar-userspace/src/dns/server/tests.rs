@@ -4,19 +4,26 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption, NSIDPayload};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use super::NameServer;
+use super::{NameServer, Openness};
 use crate::dns::Config;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn start() -> NameServer {
-    let config: Config = toml::from_str(
+    start_with("", "").await
+}
+
+/// With further lines at the top, and of the first name.
+async fn start_with(top: &str, of_name: &str) -> NameServer {
+    let text = format!(
         r#"
+        {top}
         listen = ["127.0.0.1:0"]
         zone = "wwwfoobar.com"
         primary = "dns1.wwwfoobar.com"
@@ -24,13 +31,18 @@ async fn start() -> NameServer {
         [[name]]
         name = "wwwfoobar.com"
         addresses = ["192.0.2.101", "192.0.2.102"]
+        {of_name}
         [[name]]
         name = "dns1.wwwfoobar.com"
         addresses = ["192.0.2.53"]
-        "#,
-    )
-    .unwrap();
-    NameServer::bind(&config.listen, config.zone().unwrap())
+        "#
+    );
+    let config: Config = toml::from_str(&text).unwrap();
+    let openness = Openness {
+        nsid: config.nsid.clone(),
+        status_clients: config.status_clients.clone(),
+    };
+    NameServer::bind(&config.listen, config.zone().unwrap(), openness)
         .await
         .unwrap()
 }
@@ -199,4 +211,57 @@ async fn a_stopped_server_has_left_its_sockets() {
     let at = server.addresses()[0];
     server.stop().await.unwrap();
     UdpSocket::bind(at).await.unwrap();
+}
+
+fn chaos(name: &str) -> Message {
+    let mut message = Message::new(4711, MessageType::Query, OpCode::Query);
+    let mut question = Query::query(Name::from_ascii(name).unwrap(), RecordType::TXT);
+    question.set_query_class(DNSClass::CH);
+    message.add_query(question);
+    message
+}
+
+fn texts(reply: &Message) -> Vec<String> {
+    let mut texts: Vec<String> = reply
+        .answers
+        .iter()
+        .map(|record| record.data.to_string())
+        .collect();
+    texts.sort();
+    texts
+}
+
+#[tokio::test]
+async fn it_says_who_it_is_and_what_it_knows_to_those_who_may_ask() {
+    let closed = start().await;
+    for name in ["id.server.", "hostname.bind.", "status.wwwfoobar.com."] {
+        let reply = ask(closed.addresses()[0], &chaos(name)).await;
+        assert_eq!(reply.metadata.response_code, ResponseCode::Refused, "{name}");
+    }
+    let open = start_with(
+        "nsid = \"dns1\"\nstatus_clients = [\"127.0.0.0/8\"]",
+        "check = { kind = \"tcp\", port = 9, timeout = \"1m\" }",
+    )
+    .await;
+    let server = open.addresses()[0];
+    assert_eq!(texts(&ask(server, &chaos("ID.server.")).await), ["dns1"]);
+    assert_eq!(
+        texts(&ask(server, &chaos("status.wwwfoobar.com.")).await),
+        [
+            "wwwfoobar.com. 192.0.2.101 unchecked",
+            "wwwfoobar.com. 192.0.2.102 unchecked"
+        ]
+    );
+    let mut message = query("wwwfoobar.com.", RecordType::A);
+    let mut edns = Edns::new();
+    edns.options_mut()
+        .insert(EdnsOption::NSID(NSIDPayload::new(b"".as_slice()).unwrap()));
+    message.edns = Some(edns);
+    let reply = ask(server, &message).await;
+    let nsid = reply.edns.as_ref().and_then(|edns| edns.option(EdnsCode::NSID));
+    assert_eq!(
+        nsid,
+        Some(&EdnsOption::NSID(NSIDPayload::new(b"dns1".as_slice()).unwrap()))
+    );
+    assert_eq!(reply.answers.len(), 2);
 }
