@@ -13,9 +13,13 @@ pub const FEATURE_QUIC: Features = 1 << 2;
 pub const FEATURE_TRACKING: Features = 1 << 3;
 /// Some target is reached through a tunnel.
 pub const FEATURE_TUNNELS: Features = 1 << 4;
-/// All of them.
+/// All that VIPs and targets ask for.
 pub const FEATURES_ALL: Features =
     FEATURE_LISTS | FEATURE_SYN_LIMITS | FEATURE_QUIC | FEATURE_TRACKING | FEATURE_TUNNELS;
+
+/// Peers are to hear of notes: the program tells of them ([`crate::note_event`]). No VIP asks for it, and a packet that
+/// its slot alone decides about takes the same way with it and without.
+pub const FEATURE_NOTE_EVENTS: Features = 1 << 5;
 
 /// Faults of a program that was compiled to have them, for the tests of the packet fuzzer: the check of IPv4's total
 /// length is missing.

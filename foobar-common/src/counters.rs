@@ -88,6 +88,10 @@ counters! {
     NoteOverwritten => note_overwritten,
     /// A note found no room.
     NoteFull => note_full,
+    /// A first note that peers were not told of: the ring of events was half full.
+    NoteUntoldPending => note_untold_pending,
+    /// Another note that peers were not told of: the ring of events was full.
+    NoteUntold => note_untold,
     /// Dropped: shorter than its headers say.
     DropTruncated => drop_truncated,
     /// Dropped: a header whose fields contradict each other.

@@ -8,6 +8,7 @@ use crate::agent::{AgentCounters, AgentSettings, MAX_ADDRESSES, MAX_TRUSTED, Nex
 use crate::counters::Counters;
 use crate::fragment::{FragmentKey, FragmentNote};
 use crate::note::{FlowKey, NOTE_WAYS, Note, NoteEntry, NoteSet, PENDING_WAYS, PendingSet};
+use crate::note_event::{NOTE_EVENT_RING_BYTES, NoteEvent};
 use crate::quic::{ServerId, ServerIdKey};
 use crate::settings::Settings;
 use crate::slot::{ColdSlot, HotSlots, Slot};
@@ -73,6 +74,9 @@ pub const HASH: u64 = fold(&[
     NOTE_WAYS,
     size_of::<PendingSet>(),
     PENDING_WAYS,
+    size_of::<NoteEvent>(),
+    offset_of!(NoteEvent, used),
+    NOTE_EVENT_RING_BYTES as usize,
     size_of::<Settings>(),
     offset_of!(Settings, own_mac),
     offset_of!(Settings, peer_macs),
@@ -115,6 +119,8 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 24 && size_of::<Note>() == 8);
     assert!(size_of::<NoteEntry>() == 32 && size_of::<NoteSet>() == 256);
     assert!(size_of::<PendingSet>() == 64);
+    assert!(size_of::<NoteEvent>() == 40 && offset_of!(NoteEvent, slot) == 24);
+    assert!(offset_of!(NoteEvent, stage) == 30 && offset_of!(NoteEvent, used) == 32);
     assert!(size_of::<Settings>() == 448 && offset_of!(Settings, own_mac) == 24);
     assert!(offset_of!(Settings, tunnel_source_v6) == 64 && offset_of!(Settings, filter) == 192);
     assert!(size_of::<PortRange>() == 12 && offset_of!(PortRange, position) == 8);

@@ -20,6 +20,7 @@ pub mod fragment;
 pub mod gue;
 pub mod layout;
 pub mod note;
+pub mod note_event;
 pub mod quic;
 pub mod settings;
 pub mod slot;

@@ -210,6 +210,18 @@ impl PendingNote {
         ((self.0 >> 27) & ((1 << FINGERPRINT_BITS) - 1)) << (64 - FINGERPRINT_BITS) | (set as u64) << 28
     }
 
+    /// By how many units of 2^[`PENDING_TIME_SHIFT`] ticks the note was used later than at `then`; below 0: earlier.
+    #[inline(always)]
+    pub const fn later_by(self, then: Ticks) -> i32 {
+        let units = (self.0 >> 15).wrapping_sub(Self::time(then)) & TIME_MASK;
+        let beyond = if units > TIME_MASK / 2 {
+            TIME_MASK as i32 + 1
+        } else {
+            0
+        };
+        units as i32 - beyond
+    }
+
     /// How long ago the note was used, in ticks, a unit of 2^[`PENDING_TIME_SHIFT`] too short at most.
     #[inline(always)]
     pub const fn age(self, now: Ticks) -> u32 {
@@ -292,6 +304,16 @@ mod tests {
         let known = note.known_hash(pending_set(hash, mask));
         assert_eq!(pending_set(known, mask), pending_set(hash, mask));
         assert!(note.is_of(PendingNote::identity(7, known)));
+    }
+
+    #[test]
+    fn pending_notes_tell_which_was_used_later() {
+        let unit = 1 << PENDING_TIME_SHIFT;
+        let note = PendingNote::new(1, 0, 1, unit * 4095);
+        assert_eq!(note.later_by(unit * 4095 + unit - 1), 0);
+        assert_eq!(note.later_by(unit * 4096), -1);
+        assert_eq!(note.later_by(unit * 4093), 2);
+        assert_eq!(PendingNote::new(1, 0, 1, unit * 4097).later_by(unit * 4095), 2);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, ArrayOfMaps, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+    btf_maps::{Array, ArrayOfMaps, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use foobar_common::{
@@ -10,6 +10,7 @@ use foobar_common::{
     counters::Counters,
     fragment::{FragmentKey, FragmentNote},
     note::{NoteSet, PendingSet},
+    note_event::NOTE_EVENT_RING_BYTES,
     quic::{ServerId, ServerIdKey},
     settings::Settings,
     slot::{ColdSlot, HotSlots},
@@ -171,6 +172,10 @@ pub static TOO_BIG_BUCKET: PerCpuArray<Bucket, 1> = PerCpuArray::new();
 /// First notes.
 #[btf_map]
 pub static PENDING_NOTES: Array<PendingSet, 4096, MMAPABLE> = Array::new();
+
+/// What peers must hear of notes, as the words of [`foobar_common::note_event::NoteEvent`].
+#[btf_map]
+pub static NOTE_EVENTS: RingBuf<[u64; 5], { NOTE_EVENT_RING_BYTES as usize }> = RingBuf::new();
 
 /// One element a CPU.
 #[btf_map]

@@ -13,6 +13,8 @@ mod features;
 mod forwarding;
 #[path = "packets/malformed.rs"]
 mod malformed;
+#[path = "packets/note_events.rs"]
+mod note_events;
 #[path = "packets/notes.rs"]
 mod notes;
 #[path = "packets/quic.rs"]

@@ -1,6 +1,7 @@
 //! Which target a flow belongs to: VIP, slot, and for the few slots that are not settled, the flow's note.
 
 pub mod admission;
+pub mod events;
 pub mod features;
 pub mod notes;
 pub mod server_ids;

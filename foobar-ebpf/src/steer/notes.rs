@@ -3,10 +3,14 @@
 use core::ptr::null_mut;
 
 use foobar_common::address::Address;
+use foobar_common::admission::FEATURE_NOTE_EVENTS;
 use foobar_common::counters::Counter;
 use foobar_common::note::{
     FlowKey, NOTE_CLAIMED, NOTE_ENDED, NOTE_PENDING, NOTE_WAYS, Note, NoteEntry, NoteSet, PENDING_WAYS,
     PendingNote, PendingSet, note_places, pending_set,
+};
+use foobar_common::note_event::{
+    NoteEvent, STAGE_ENDED, STAGE_ESTABLISHED, STAGE_NONE, STAGE_OVERWRITTEN, STAGE_PENDING,
 };
 use foobar_common::settings::Settings;
 use foobar_common::slot::{Member, NONE};
@@ -15,7 +19,8 @@ use foobar_common::target::{TARGET_DOWN, TARGET_GONE};
 use foobar_common::time::{Ticks, age, ticks};
 use foobar_common::vip::Vip;
 
-use super::{now_ns, target_flags};
+use super::events::tell;
+use super::{features, now_ns, target_flags};
 use crate::forward::count;
 use crate::maps::{NOTES, PENDING_NOTES, exchange, within};
 use crate::packet::transport::Transport;
@@ -239,9 +244,9 @@ impl Flow {
         true
     }
 
-    /// Makes a note another one, unless it is another flow's by now.
+    /// Makes a note another one, unless it is another flow's by now; gives `stage` if it did.
     #[inline(always)]
-    fn change(&self, found: &Found, member: Member, flags: u16) {
+    fn change(&self, found: &Found, member: Member, flags: u16, stage: u16) -> u16 {
         let new = Note {
             member,
             flags,
@@ -250,11 +255,15 @@ impl Flow {
         // SAFETY: a pointer to an aligned word of an array map's element.
         unsafe {
             let seen = exchange(found.note, found.word, new.to_word());
+            if seen == found.word {
+                return stage;
+            }
             // Used by another CPU meanwhile, it is still the note that it was.
-            if seen != found.word && seen as u32 == found.word as u32 {
-                exchange(found.note, seen, new.to_word());
+            if seen as u32 == found.word as u32 && exchange(found.note, seen, new.to_word()) == seen {
+                return stage;
             }
         }
+        STAGE_NONE
     }
 
     #[inline(always)]
@@ -271,23 +280,29 @@ impl Flow {
         }
     }
 
-    /// Writes down what was decided.
+    /// Writes down what was decided, and tells of what peers must hear of.
     #[inline(always)]
     pub fn record(&self, found: &Found, decision: Decision) {
-        match decision.record {
-            Record::Keep => (),
+        let stage = match decision.record {
+            Record::Keep => STAGE_NONE,
             Record::Write => self.write_pending(decision.member),
             Record::Overwrite => self.overwrite(found, decision.member),
             Record::Renew => self.renew(found, decision.member),
             Record::Use => self.follow(found, decision.member, 0),
             Record::End => self.follow(found, decision.member, NOTE_ENDED),
+        };
+        if features::has(FEATURE_NOTE_EVENTS) && stage != STAGE_NONE {
+            let [first, second, tail, what, used] =
+                NoteEvent::words(self.key, self.slot, decision.member, stage, self.now);
+            tell(first, second, tail, what, used);
         }
     }
 
     #[inline(always)]
-    fn write_pending(&self, member: Member) {
+    fn write_pending(&self, member: Member) -> u16 {
         let Some(set) = PENDING_NOTES.get_ptr_mut(self.set) else {
-            return count(Counter::NoteFull);
+            count(Counter::NoteFull);
+            return STAGE_NONE;
         };
         // Among notes of one age the hash decides: were it always the same way, then in a flood each
         // newcomer would push out the one before it.
@@ -312,6 +327,7 @@ impl Flow {
         }
         count(Counter::NotePending);
         self.set_pending(oldest, member);
+        STAGE_PENDING
     }
 
     #[inline(always)]
@@ -322,23 +338,26 @@ impl Flow {
     }
 
     #[inline(always)]
-    fn overwrite(&self, found: &Found, member: Member) {
+    fn overwrite(&self, found: &Found, member: Member) -> u16 {
         count(Counter::NoteOverwritten);
         if !found.note.is_null() {
-            self.change(found, member, NOTE_PENDING);
-        } else if !found.pending.is_null() {
+            return self.change(found, member, NOTE_PENDING, STAGE_OVERWRITTEN);
+        }
+        if !found.pending.is_null() {
             self.set_pending(found.pending, member);
         }
+        STAGE_OVERWRITTEN
     }
 
     #[inline(always)]
-    fn renew(&self, found: &Found, member: Member) {
+    fn renew(&self, found: &Found, member: Member) -> u16 {
         count(Counter::NoteFollowed);
         if !found.note.is_null() {
             self.touch(found);
         } else if !found.pending.is_null() {
             self.set_pending(found.pending, member);
         }
+        STAGE_NONE
     }
 
     #[inline(always)]
@@ -351,26 +370,27 @@ impl Flow {
     }
 
     #[inline(always)]
-    fn follow(&self, found: &Found, member: Member, end: u16) {
+    fn follow(&self, found: &Found, member: Member, end: u16) -> u16 {
         count(Counter::NoteFollowed);
+        let stage = if end == 0 { STAGE_ESTABLISHED } else { STAGE_ENDED };
         if !found.note.is_null() {
             let had = Note::from_word(found.word).flags;
             let flags = had & !NOTE_PENDING | end;
-            if flags == had {
-                self.touch(found);
-            } else {
-                self.change(found, member, flags);
+            if flags != had {
+                return self.change(found, member, flags, stage);
             }
+            self.touch(found);
         } else if !found.pending.is_null() {
             if self.insert(member, end) {
                 count(Counter::NotePromoted);
                 // SAFETY: as in `set_pending`.
                 unsafe { found.pending.write_volatile(0) }
-            } else {
-                count(Counter::NoteFull);
-                self.set_pending(found.pending, member);
+                return stage;
             }
+            count(Counter::NoteFull);
+            self.set_pending(found.pending, member);
         }
+        STAGE_NONE
     }
 }
 

@@ -12,7 +12,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use foobar_common::admission::{Bucket, Features, ListKey, ListVerdict, SynLimit};
 use foobar_common::counters::Counters;
 use foobar_common::fragment::{FragmentKey, FragmentNote};
-use foobar_common::note::{MAX_SLOTS, NoteSet, PENDING_WAYS, PendingSet, note_sets};
+use foobar_common::note::{MAX_SLOTS, PENDING_WAYS, note_sets};
 use foobar_common::quic::{ServerId, ServerIdKey};
 use foobar_common::settings::{MAX_PEERS, Settings, mac_word};
 use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots};
@@ -22,6 +22,7 @@ use foobar_common::vip::{PortRange, Vip};
 use super::attach::{self, Attachment, Verdict};
 use super::counters::Value;
 use super::direct::DirectMaps;
+use super::notes::Notes;
 use super::objects;
 use super::pins::Pins;
 use super::region::Region;
@@ -30,7 +31,7 @@ use super::vips::Leases;
 /// How long a program that is running now may run at most, with a margin of a thousand.
 pub const GRACE: Duration = Duration::from_millis(5);
 
-const MAPS: [&str; 18] = [
+const MAPS: [&str; 19] = [
     "SETTINGS",
     "VIPS",
     "RANGES",
@@ -41,6 +42,7 @@ const MAPS: [&str; 18] = [
     "HOT_TARGETS",
     "TARGET_COUNTERS",
     "NOTES",
+    "NOTE_EVENTS",
     "SERVER_IDS",
     "FRAGMENTS",
     "PENDING_NOTES",
@@ -128,10 +130,9 @@ pub struct DataPlane {
     pub(super) cold: Region<ColdSlot>,
     pub(super) targets: Region<Target>,
     pub(super) hot_targets: Region<u64>,
-    pub(super) pending: Region<PendingSet>,
     pub(super) target_counters: PerCpuArray<MapData, Value<TargetCounters>>,
     pub(super) counters: PerCpuArray<MapData, Value<Counters>>,
-    pub(super) notes: Region<NoteSet>,
+    pub(super) notes: Notes,
     pub(super) fragments: HashMap<MapData, Value<FragmentKey>, Value<FragmentNote>>,
     pub(super) server_ids: HashMap<MapData, Value<ServerIdKey>, Value<ServerId>>,
     pub(super) last_flip: Option<Instant>,
@@ -176,14 +177,16 @@ impl DataPlane {
             cold: region(&mut object, "COLD_SLOTS")?,
             targets: region(&mut object, "TARGETS")?,
             hot_targets: region(&mut object, "HOT_TARGETS")?,
-            pending: region(&mut object, "PENDING_NOTES")?,
             target_counters: take(&mut object, "TARGET_COUNTERS")?
                 .try_into()
                 .map_err(io::Error::other)?,
             counters: take(&mut object, "COUNTERS")?
                 .try_into()
                 .map_err(io::Error::other)?,
-            notes: region(&mut object, "NOTES")?,
+            notes: Notes::of(
+                region(&mut object, "NOTES")?,
+                region(&mut object, "PENDING_NOTES")?,
+            ),
             server_ids: take(&mut object, "SERVER_IDS")?
                 .try_into()
                 .map_err(io::Error::other)?,
@@ -205,11 +208,11 @@ impl DataPlane {
         plane
             .settings
             .u32(0, offset_of!(Settings, pending_mask))
-            .store(plane.pending.len() - 1, Ordering::Release);
+            .store(plane.notes.pending_sets() - 1, Ordering::Release);
         plane
             .settings
             .u32(0, offset_of!(Settings, note_sets))
-            .store(plane.notes.len(), Ordering::Release);
+            .store(plane.notes.noted.len(), Ordering::Release);
         plane
             .settings
             .u32(0, offset_of!(Settings, syn_bucket_mask))

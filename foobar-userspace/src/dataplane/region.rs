@@ -61,6 +61,22 @@ impl<T: Copy> Region<T> {
         })
     }
 
+    /// Memory that is no map's, all of it 0.
+    #[cfg(test)]
+    pub(super) fn anonymous(elements: u32) -> Self {
+        let bytes = NonZeroUsize::new(size_of::<T>() * elements as usize).unwrap();
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_ANONYMOUS;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let base = unsafe { nix::sys::mman::mmap_anonymous(None, bytes, protection, flags) }.unwrap();
+        Self {
+            base: base.cast(),
+            bytes,
+            elements,
+            _values: PhantomData,
+        }
+    }
+
     /// The number of elements.
     pub(super) const fn len(&self) -> u32 {
         self.elements

@@ -1,7 +1,8 @@
 //! What the program has to be loaded with: nothing that no VIP and no target asks for.
 
 use foobar_common::admission::{
-    FEATURE_LISTS, FEATURE_QUIC, FEATURE_SYN_LIMITS, FEATURE_TRACKING, FEATURE_TUNNELS, Features,
+    FEATURE_LISTS, FEATURE_NOTE_EVENTS, FEATURE_QUIC, FEATURE_SYN_LIMITS, FEATURE_TRACKING, FEATURE_TUNNELS,
+    Features,
 };
 use foobar_common::target::{TARGET_GUE, TARGET_IPIP};
 use foobar_common::vip::{VIP_CANDIDATES, VIP_LIST, VIP_QUIC, VIP_SYN_LIMIT, VIP_TRACK_ALL, VIP_TRACK_NONE};
@@ -54,7 +55,9 @@ impl Steering {
             .iter()
             .flat_map(|vip| &vip.members)
             .map(|member| of_target(self.plane.target(member.id).flags));
-        let needed = vips.chain(targets).fold(0, |features, one| features | one);
+        // Whether peers hear of notes is no VIP's wish.
+        let told = self.plane.features() & FEATURE_NOTE_EVENTS;
+        let needed = vips.chain(targets).fold(told, |features, one| features | one);
         if needed == self.plane.features() {
             return;
         }

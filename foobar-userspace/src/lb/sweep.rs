@@ -78,7 +78,7 @@ impl Steering {
             }
             if idle > vip.lifetime {
                 // Stale notes go with their slot's settling, unless room is short.
-                return if vip.notes_all || crowded || matches!(entry, NoteEntry::Pending(_)) {
+                return if vip.notes_all || crowded || matches!(entry, NoteEntry::Pending { .. }) {
                     Sweep::Delete
                 } else {
                     named.insert(member);
@@ -247,7 +247,7 @@ fn locate(
     by_id: &BTreeMap<u32, usize>,
 ) -> Option<(usize, u32)> {
     match entry {
-        NoteEntry::Noted(key, _) => {
+        NoteEntry::Noted { key, .. } => {
             let place = *by_id.get(&key.vip)?;
             let ports = match swept[place].hash {
                 FlowHash::FiveTuple => ports_be(key.source_port_be, key.destination_port_be),
@@ -256,7 +256,7 @@ fn locate(
             let hash = flow_hash(seed, key.source.words(), ports);
             Some((place, hash as u32 & swept[place].mask))
         }
-        NoteEntry::Pending(note) => {
+        NoteEntry::Pending { note, .. } => {
             let place = swept
                 .iter()
                 .position(|vip| note.slot().wrapping_sub(vip.base) <= vip.mask)?;
@@ -268,8 +268,8 @@ fn locate(
 /// The member that an entry names, and how long it has been idle, in ticks.
 fn said(entry: &NoteEntry, now: Ticks) -> (Id, u32) {
     match entry {
-        NoteEntry::Noted(_, note) => (note.member, age(now, note.used)),
-        NoteEntry::Pending(note) => (note.member(), note.age(now)),
+        NoteEntry::Noted { note, .. } => (note.member, age(now, note.used)),
+        NoteEntry::Pending { note, .. } => (note.member(), note.age(now)),
     }
 }
 

@@ -246,7 +246,7 @@ impl Bench {
         let (mut notes, mut pending) = (BTreeMap::new(), Vec::new());
         self.plane.sweep_notes(|note| {
             match note {
-                NoteEntry::Noted(key, note) => {
+                NoteEntry::Noted { key, note, .. } => {
                     let ports = (
                         u16::from_be(key.source_port_be),
                         u16::from_be(key.destination_port_be),
@@ -260,7 +260,7 @@ impl Bench {
                         ),
                     );
                 }
-                NoteEntry::Pending(note) => {
+                NoteEntry::Pending { note, .. } => {
                     pending.push((note.slot(), (note.0 >> 27) as u16 & 0x1fff, note.member()));
                 }
             }

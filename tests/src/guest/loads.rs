@@ -7,8 +7,8 @@ use aya::EbpfLoader;
 use aya::programs::{Program, ProgramError};
 use foobar::dataplane::DirectMaps;
 use foobar_common::admission::{
-    FEATURE_LISTS, FEATURE_QUIC, FEATURE_SYN_LIMITS, FEATURE_TRACKING, FEATURE_TUNNELS, FEATURES_ALL,
-    Features,
+    FEATURE_LISTS, FEATURE_NOTE_EVENTS, FEATURE_QUIC, FEATURE_SYN_LIMITS, FEATURE_TRACKING, FEATURE_TUNNELS,
+    FEATURES_ALL, Features,
 };
 
 use crate::events::Load;
@@ -16,12 +16,13 @@ use crate::events::Load;
 /// How many lines of a refusal are told: the verifier says last what it minds.
 const REFUSAL_LINES: usize = 60;
 
-const FEATURE_NAMES: [(Features, &str); 5] = [
+const FEATURE_NAMES: [(Features, &str); 6] = [
     (FEATURE_LISTS, "lists"),
     (FEATURE_SYN_LIMITS, "syn-limits"),
     (FEATURE_QUIC, "quic"),
     (FEATURE_TRACKING, "tracking"),
     (FEATURE_TUNNELS, "tunnels"),
+    (FEATURE_NOTE_EVENTS, "note-events"),
 ];
 
 const _: () = {
@@ -31,7 +32,10 @@ const _: () = {
         named |= FEATURE_NAMES[place].0;
         place += 1;
     }
-    assert!(named == FEATURES_ALL, "every feature has its name here");
+    assert!(
+        named == FEATURES_ALL | FEATURE_NOTE_EVENTS,
+        "every feature has its name here"
+    );
 };
 
 /// An object to be loaded.
@@ -42,9 +46,13 @@ pub(crate) struct Attempt {
     features: Option<Features>,
 }
 
-/// The balancer with every combination of features, and every other object.
+/// The balancer with every combination of the features that VIPs and targets ask for, and with events of notes besides
+/// none, each, and all of these; and every other object.
 pub(crate) fn attempts() -> impl Iterator<Item = Attempt> {
-    let balancers = (0..=FEATURES_ALL).map(|features| Attempt {
+    let told = (0..=FEATURES_ALL)
+        .filter(|&features| features.count_ones() < 2 || features == FEATURES_ALL)
+        .map(|features| features | FEATURE_NOTE_EVENTS);
+    let balancers = (0..=FEATURES_ALL).chain(told).map(|features| Attempt {
         object: "balancer",
         features: Some(features),
     });

@@ -295,8 +295,8 @@ impl Rig {
         let mut notes = Notes::default();
         self.plane.sweep_notes(|entry| {
             match entry {
-                NoteEntry::Noted(key, note) => notes.noted.push((key, note)),
-                NoteEntry::Pending(note) => notes.pending.push(note),
+                NoteEntry::Noted { key, note, .. } => notes.noted.push((key, note)),
+                NoteEntry::Pending { note, .. } => notes.pending.push(note),
             }
             Sweep::Keep
         });
