@@ -13,5 +13,6 @@ pub mod health;
 pub mod inbox;
 pub mod message;
 pub mod name;
+pub mod renewals;
 pub mod replica;
 pub mod vrrp;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use foobar_common::check::mark_of;
+use foobar_common::note::{FlowKey, Note};
 use foobar_common::slot::{ColdSlot, Member as Id};
 use foobar_common::target::{TARGET_GONE, TARGET_USED};
 
@@ -14,6 +15,7 @@ use crate::balancer::members::MemberPool;
 use crate::balancer::plan::{self, Serving};
 use crate::balancer::slots::{History, SlotTable};
 use crate::balancer::table::TableKind;
+use crate::cluster::renewals::Renewals;
 use crate::config::{self, Forward, Tracking};
 use crate::dataplane::{DataPlane, OuterSource, ServerIds};
 use crate::health::{CheckedTarget, State};
@@ -101,6 +103,10 @@ pub(super) struct Steering {
     pub(super) unnamed: HashSet<Id>,
     /// The QUIC server ids that were written last.
     pub(super) server_ids: Option<ServerIds>,
+    /// What peers know of the notes, where there are peers.
+    pub(super) renewals: Option<Renewals>,
+    /// Notes that were used well after the last use that peers know of, found by sweeps: to be told.
+    pub(super) renewed: Vec<(FlowKey, Note)>,
 }
 
 impl Steering {
@@ -129,6 +135,8 @@ impl Steering {
             left_out: Vec::new(),
             unnamed: HashSet::new(),
             server_ids: None,
+            renewals: None,
+            renewed: Vec::new(),
         }
     }
 

@@ -21,6 +21,8 @@ struct Swept {
     base: u32,
     mask: u32,
     lifetime: u32,
+    /// T, in ticks.
+    idle: u32,
     hash: FlowHash,
     /// Notes count in settled slots too.
     notes_all: bool,
@@ -64,6 +66,10 @@ impl Steering {
             .collect();
         let crowded = self.notes as u64 * 2 > u64::from(self.plane.note_capacity());
         let mut named: HashSet<Id> = HashSet::new();
+        let mut renewals = self.renewals.take();
+        if let Some(renewals) = &mut renewals {
+            renewals.begin(now);
+        }
 
         self.notes = self.plane.sweep_notes(|entry| {
             let Some((place, slot)) = locate(&entry, seed, &swept, &by_id) else {
@@ -77,8 +83,10 @@ impl Steering {
                 return Sweep::Delete;
             }
             if idle > vip.lifetime {
-                // Stale notes go with their slot's settling, unless room is short.
-                return if vip.notes_all || crowded || matches!(entry, NoteEntry::Pending { .. }) {
+                // Stale notes go with their slot's settling, unless room is short. Where peers have copies, one of
+                // these may count for another T/4 there: a SYN must find the note, and tell that it is overwritten.
+                let expired = vip.notes_all && (renewals.is_none() || idle > vip.lifetime / 5 * 6);
+                return if expired || crowded || matches!(entry, NoteEntry::Pending { .. }) {
                     Sweep::Delete
                 } else {
                     named.insert(member);
@@ -89,8 +97,14 @@ impl Steering {
             if member != *current {
                 *foreign = true;
             }
+            if let (Some(renewals), NoteEntry::Noted { place, key, note }) = (&mut renewals, entry)
+                && renewals.due(place, &key, note.used, vip.idle)
+            {
+                self.renewed.push((key, note));
+            }
             Sweep::Keep
         });
+        self.renewals = renewals;
 
         for (place, swept) in swept.into_iter().enumerate() {
             for slot in swept.ready {
@@ -119,6 +133,7 @@ impl Steering {
                 base: vip.base,
                 mask: vip.config.slots - 1,
                 lifetime: note_lifetime(vip.idle_ns()),
+                idle: ticks(vip.idle_ns()),
                 hash: vip.config.hash,
                 notes_all: notes_all(vip),
                 slots: vip
