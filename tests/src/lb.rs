@@ -62,6 +62,8 @@ pub struct Config {
     pub strangers: Vec<Ipv4Addr>,
     /// Further text at the end of the file: other VIPs.
     pub further: String,
+    /// The other balancers' MAC addresses.
+    pub peer_macs: Vec<String>,
     /// Further tables, after all else; relative paths begin at the world's directory.
     pub tables: Vec<&'static str>,
 }
@@ -88,6 +90,7 @@ impl Config {
             check_lines: Vec::new(),
             strangers: Vec::new(),
             further: String::new(),
+            peer_macs: Vec::new(),
             tables: Vec::new(),
         }
     }
@@ -99,13 +102,14 @@ impl Config {
 
     fn toml(&self, paths: &Paths) -> String {
         let mut toml = format!(
-            "interface = {:?}\npin_dir = {:?}\nadmin_socket = {:?}\nseed_file = {:?}\n\
+            "interface = {:?}\npin_dir = {:?}\nadmin_socket = {:?}\nseed_file = {:?}\npeer_macs = {:?}\n\
              [limits]\nslots = 65536\ntargets = {}\nnotes = 65536\npending_notes = 65536\n\
              [[vip]]\nname = \"{VIP_NAME}\"\naddress = \"{}\"\nport = {}\nprotocol = \"tcp\"\n{}\n",
             self.interface,
             paths.pins,
             paths.socket,
             paths.seed,
+            self.peer_macs,
             self.targets,
             self.family.vip(),
             self.port,
@@ -283,6 +287,11 @@ impl<'a> Balancer<'a> {
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words).arg(&self.paths.config);
         command
+    }
+
+    /// Has what is run from now on be another build.
+    pub fn use_binary(&mut self, binary: PathBuf) {
+        self.binary = binary;
     }
 
     /// The daemon's process id.

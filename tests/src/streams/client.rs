@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::block::{MAX_BODY, NO_BACKEND, Receiver, Side};
+use super::record::{Of, Record, Step};
 use super::report::{Cause, Report};
 use crate::pattern::{Direction, Random};
 use crate::world::{Backend, World};
@@ -26,6 +27,8 @@ use crate::world::{Backend, World};
 const LONG_GAP_EVERY: u64 = 12;
 /// A stream that failed is opened anew after this, so that a refusing world is not flooded.
 const REOPEN_AFTER: Duration = Duration::from_millis(250);
+/// The bit of a stream's id that says that it is a short one.
+const SHORT: u64 = 1 << 63;
 /// How many failures a report tells one by one.
 const EXAMPLES: usize = 8;
 
@@ -51,6 +54,8 @@ pub struct Load {
     pub limit: Duration,
     /// Gaps and sizes are drawn from it.
     pub seed: u64,
+    /// What keeps every exchange's time, if anything does.
+    pub record: Option<Arc<Record>>,
 }
 
 impl Load {
@@ -66,6 +71,7 @@ impl Load {
             patience: Duration::from_secs(10),
             limit: Duration::from_secs(300),
             seed,
+            record: None,
         }
     }
 }
@@ -235,7 +241,7 @@ async fn open_and_close(client: Arc<Shared>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1) / client.load.short_rate);
     let mut stopped = client.stopped.clone();
     let mut tasks = tokio::task::JoinSet::new();
-    let mut number = 1u64 << 63;
+    let mut number = SHORT;
     loop {
         tokio::select! {
             _ = tick.tick() => {}
@@ -273,6 +279,7 @@ impl Failure {
 }
 
 struct Stream {
+    id: u64,
     socket: TcpStream,
     local: SocketAddr,
     requests: Side,
@@ -295,6 +302,9 @@ impl Shared {
         let backend = stream
             .map(|stream| stream.backend)
             .filter(|&backend| backend != NO_BACKEND);
+        if let Some(record) = &self.load.record {
+            record.broken(place_of(record, id), cause, backend);
+        }
         let report = &mut lock(&self.tally).report;
         *report.failures.entry((cause, backend)).or_default() += 1;
         if cause == Cause::Refused {
@@ -359,20 +369,24 @@ impl Shared {
     }
 
     async fn open(&self, id: u64) -> Result<Stream, Failure> {
+        let start = Instant::now();
         let connecting = TcpStream::connect(self.load.target);
         let socket = match timeout(self.load.patience, connecting).await {
             Ok(socket) => socket.map_err(Failure::of)?,
             Err(_) => return Err(Failure(Cause::Unanswered, None)),
         };
+        let used = Instant::now();
+        self.record(id, Step::Opening, start, used - start);
         socket.set_nodelay(true).map_err(Failure::of)?;
         let local = socket.local_addr().map_err(Failure::of)?;
         Ok(Stream {
+            id,
             socket,
             local,
             requests: Side::new(id, Direction::Request),
             answers: Receiver::of(id, Direction::Answer),
             backend: NO_BACKEND,
-            used: Instant::now(),
+            used,
         })
     }
 
@@ -395,6 +409,7 @@ impl Shared {
         };
         stream.used = Instant::now();
         let stall = stream.used - start;
+        self.record(stream.id, Step::Exchange, start, stall);
         let report = &mut lock(&self.tally).report;
         let first = stream.backend == NO_BACKEND;
         if first {
@@ -414,6 +429,12 @@ impl Shared {
         Ok(())
     }
 
+    fn record(&self, id: u64, step: Step, start: Instant, took: Duration) {
+        if let Some(record) = &self.load.record {
+            record.timed(place_of(record, id), step, start, took);
+        }
+    }
+
     /// Closes as an orderly client does: FIN, then the server's.
     async fn close(&self, stream: &mut Stream) -> Result<(), Failure> {
         let closing = async {
@@ -426,6 +447,15 @@ impl Shared {
             Ok(Err(error)) => Err(Failure::of(error)),
             Err(_) => Err(Failure(Cause::Silent, None)),
         }
+    }
+}
+
+/// Which stream an id is of.
+const fn place_of(record: &Record, id: u64) -> Of {
+    if id & SHORT == 0 {
+        record.held(id as u32)
+    } else {
+        Of::Short
     }
 }
 

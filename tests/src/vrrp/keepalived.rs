@@ -24,7 +24,7 @@ impl<'a> Keepalived<'a> {
     /// Starts it with a priority, 100 ms advertisements, and everything else as it has it.
     pub fn start(world: &'a World, lb: Lb, priority: u8) -> Result<Self> {
         let host = world.balancer(lb)?;
-        let file = |what: &str| world.directory().join(format!("keepalived.{what}"));
+        let file = |what: &str| world.directory().join(format!("keepalived-{}.{what}", lb.name()));
         let (log, config) = (file("log"), file("conf"));
         let mut text = "global_defs {\n  vrrp_version 3\n}\n".to_owned();
         for (name, address) in [("four", format!("{VIP}/32")), ("six", format!("{VIP6}/128"))] {
