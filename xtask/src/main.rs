@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod chaos;
 mod compiler;
 mod ebpf;
 mod exec;
@@ -102,6 +103,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<OsString>,
     },
+    /// Kill, stop and return balancers while streams run through them, and count what breaks; needs root
+    #[command(disable_help_flag = true)]
+    Chaos {
+        /// --help says which ones there are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<OsString>,
+    },
     /// Compare the balancer's program with its reference model, packet by packet; needs root
     Fuzz(fuzz::FuzzArgs),
     /// Boot another kernel in a virtual machine, load every program there, and run tests
@@ -166,6 +174,7 @@ impl Command {
             Self::Test { only } => test::run(&only)?,
             Self::Bench { options } => return bench::run(&options),
             Self::Pktgen { options } => return pktgen::run(&options),
+            Self::Chaos { options } => return chaos::run(&options),
             Self::Fuzz(args) => fuzz::run(&args)?,
             Self::VmTest(args) => return vm::run(&args),
             Self::Relay(args) => lab::publish::relay(&args)?,

@@ -101,6 +101,8 @@ impl Step {
                         "--test",
                         "vrrp",
                         "--test",
+                        "chaos",
+                        "--test",
                         "lab",
                     ])
                     .args(["--", "--test-threads", "1", "--nocapture"]),

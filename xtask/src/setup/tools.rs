@@ -35,7 +35,7 @@ const fn tool(program: &'static str, package: &'static str, purpose: &'static st
     }
 }
 
-const TOOLS: [Tool; 19] = [
+const TOOLS: [Tool; 20] = [
     tool("ip", "iproute2", "the lab's network"),
     tool("nft", "nftables", "keeps the lab's segments apart"),
     tool("ethtool", "ethtool", "the lab's network"),
@@ -54,6 +54,7 @@ const TOOLS: [Tool; 19] = [
     tool("certutil", "libnss3-tools", "makes the browser trust the lab"),
     tool("tshark", "tshark", "reads packets in tests"),
     tool("keepalived", "keepalived", "the other VRRP router in tests"),
+    tool("haproxy", "haproxy", "the classic pair in tests"),
     // Not among the programs that a shell finds.
     tool("/usr/lib/frr/vrrpd", "frr", "the other VRRP router in tests"),
 ];

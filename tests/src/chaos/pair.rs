@@ -1,0 +1,303 @@
+//! Two foobar balancers of one VRRP group, the first of which is active while it lives.
+//!
+//! Each has a configuration of its own: what differs between them (priority, seed, the other's MAC) is made here.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::figures::name_of;
+use super::stage::{ECHO_PORT, FAMILIES, Forward, PORT, TUNNEL_SOURCE};
+use crate::lb::{Balancer, Config};
+use crate::vrrp::{ROUTER_ID, until, wait_state};
+use crate::world::{Backend, Family, Lb, World};
+
+/// Both places.
+pub const PLACES: [Lb; 2] = [Lb::First, Lb::Second];
+/// How often the active one advertises.
+pub const INTERVAL: Duration = Duration::from_millis(100);
+
+/// The index of a place in an array of two.
+pub const fn index(of: Lb) -> usize {
+    match of {
+        Lb::First => 0,
+        Lb::Second => 1,
+    }
+}
+
+/// The other place.
+pub const fn other(than: Lb) -> Lb {
+    match than {
+        Lb::First => Lb::Second,
+        Lb::Second => Lb::First,
+    }
+}
+
+/// What a host that comes back has in its kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// Nothing: it was started anew.
+    Empty,
+    /// What was there: only its processes had died, and its link.
+    Kept,
+}
+
+/// Two routers of one VIP, whoever makes them. The first is active while it lives.
+pub trait Pair {
+    /// A router's host dies: all its processes, and its port of the switch, in one step. Nobody's carrier changes.
+    ///
+    /// # Errors
+    /// Where it could not be done.
+    fn die(&mut self, which: Lb) -> Result<()>;
+
+    /// A host that has died runs again; returns when it has its place again.
+    ///
+    /// # Errors
+    /// Where it does not get there.
+    fn come_back(&mut self, which: Lb, kernel: Kernel) -> Result<()>;
+}
+
+/// What both are configured to do.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who serves.
+    pub backends: BTreeSet<Backend>,
+    /// How packets get there.
+    pub forward: Forward,
+    /// Flow-hash seeds: of a cluster they are equal.
+    pub seeds: [u64; 2],
+    /// Further lines of each streams' VIP.
+    pub vip_lines: Vec<&'static str>,
+    /// Lines of the streams' check.
+    pub check_lines: Vec<&'static str>,
+    /// Further tables of each balancer's file, such as how it talks to the other one.
+    pub tables: [Vec<&'static str>; 2],
+}
+
+/// A backend that is added is found soon, and a busy machine's is not taken for a dead one, which it might be at one
+/// of the balancers only.
+const PATIENT_CHECKS: [&str; 4] = [
+    "interval = \"1s\"",
+    "doubt_interval = \"100ms\"",
+    "timeout = \"5s\"",
+    "fall = 5",
+];
+
+impl Settings {
+    /// A pair with a common seed.
+    pub fn new(backends: impl IntoIterator<Item = Backend>, forward: Forward, seed: u64) -> Self {
+        Self {
+            backends: backends.into_iter().collect(),
+            forward,
+            seeds: [seed; 2],
+            vip_lines: Vec::new(),
+            check_lines: PATIENT_CHECKS.to_vec(),
+            tables: [Vec::new(), Vec::new()],
+        }
+    }
+
+    /// The file of one of them.
+    fn config(&self, world: &World, which: Lb) -> Result<Config> {
+        let mut config = Config::new(PORT, self.backends.iter().copied(), self.seeds[index(which)]);
+        config.group = Some("site");
+        config.peer_macs = vec![world.balancer(other(which))?.mac_of("eth0")?];
+        config.check_lines.clone_from(&self.check_lines);
+        config.vip_lines.push("slots = 4096");
+        config.vip_lines.extend(&self.vip_lines);
+        config.tables.clone_from(&self.tables[index(which)]);
+        if self.forward == Forward::Agents {
+            config.vip_lines.extend([
+                "table = \"rendezvous\"",
+                "forward = \"gue\"",
+                "second_chance = true",
+            ]);
+            config.further = format!("[tunnel]\nsource_v4 = \"{TUNNEL_SOURCE}\"\n");
+        }
+        let priority = [200, 100][index(which)];
+        config.further += &format!(
+            "[[vrrp]]\nname = \"site\"\nrouter_id = {ROUTER_ID}\npriority = {priority}\ninterval = \"{}ms\"\n",
+            INTERVAL.as_millis()
+        );
+        config.further += &self.six(&config);
+        for family in FAMILIES {
+            config.further += &format!(
+                "[[vip]]\nname = \"echo-{}\"\naddress = \"{}\"\nport = {ECHO_PORT}\nprotocol = \"udp\"\n\
+                 slots = 256\nvrrp = \"site\"\n",
+                name_of(family),
+                family.vip()
+            );
+            config.further += &self.backends_by(family);
+        }
+        Ok(config)
+    }
+
+    /// The IPv6 streams' VIP: as the IPv4 one, which [`Config`] has.
+    fn six(&self, config: &Config) -> String {
+        let by = match self.forward {
+            Forward::L2 => Family::V6,
+            Forward::Agents => Family::V4,
+        };
+        format!(
+            "[[vip]]\nname = \"streams-six\"\naddress = \"{}\"\nport = {PORT}\nvrrp = \"site\"\n{}\n\
+             [vip.check]\nkind = \"tcp\"\n{}\n{}",
+            Family::V6.vip(),
+            config.vip_lines.join("\n"),
+            config.check_lines.join("\n"),
+            self.backends_by(by)
+        )
+    }
+
+    fn backends_by(&self, family: Family) -> String {
+        let backend = |&backend: &Backend| {
+            let address = family.backend(backend);
+            format!("[[vip.backend]]\naddress = \"{address}\"\n")
+        };
+        self.backends.iter().map(backend).collect()
+    }
+}
+
+/// The balancers.
+#[derive(Debug)]
+pub struct Foobar<'w> {
+    world: &'w World,
+    settings: Settings,
+    balancers: [Balancer<'w>; 2],
+}
+
+impl<'w> Foobar<'w> {
+    /// Starts both and waits until the first is active and the second its backup.
+    ///
+    /// # Errors
+    /// Where they don't get there.
+    pub fn start(world: &'w World, settings: Settings) -> Result<Self> {
+        let mut first = Balancer::start_on(world, Lb::First, &settings.config(world, Lb::First)?)?;
+        wait_state(&mut first, "active")?;
+        let mut second = Balancer::start_on(world, Lb::Second, &settings.config(world, Lb::Second)?)?;
+        wait_state(&mut second, "backup")?;
+        Ok(Self {
+            world,
+            settings,
+            balancers: [first, second],
+        })
+    }
+
+    /// One of them.
+    pub fn balancer(&mut self, which: Lb) -> &mut Balancer<'w> {
+        &mut self.balancers[index(which)]
+    }
+
+    /// Waits until one of them is active, for both families.
+    ///
+    /// # Errors
+    /// Where it does not get there.
+    pub fn wait_active(&mut self, which: Lb) -> Result<Value> {
+        wait_state(self.balancer(which), "active")
+    }
+
+    /// Has both serve by these backends.
+    ///
+    /// # Errors
+    /// Where a file can't be written.
+    pub fn set_backends(&mut self, backends: impl IntoIterator<Item = Backend>) -> Result<()> {
+        self.settings.backends = backends.into_iter().collect();
+        for which in PLACES {
+            let config = self.settings.config(self.world, which)?;
+            self.balancers[index(which)].reload(&config)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every backend of the configuration, and no other, gets new flows at both.
+    ///
+    /// # Errors
+    /// Where they don't get there.
+    pub fn wait_owners(&mut self) -> Result<()> {
+        for which in PLACES {
+            let balancer = &self.balancers[index(which)];
+            let pins = balancer.pins()?;
+            let service = (Family::V4.vip(), PORT);
+            let wanted: BTreeSet<Option<Backend>> =
+                self.settings.backends.iter().copied().map(Some).collect();
+            until("the backends have their slots", || {
+                let range = pins.range_of(service)?;
+                let owners: BTreeSet<_> = range.all().map(|slot| pins.owner(slot)).collect::<Result<_>>()?;
+                Ok(owners == wanted)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Has one of them be another build from its next start on.
+    pub fn use_binary(&mut self, which: Lb, binary: PathBuf) {
+        self.balancer(which).use_binary(binary);
+    }
+}
+
+/// Takes a host's port off the bridge: its carrier stays.
+///
+/// # Errors
+/// Where it could not be done.
+pub fn cut(world: &World, which: Lb) -> Result<()> {
+    world.bridge().ip(&["link", "set", which.name(), "nomaster"])?;
+    Ok(())
+}
+
+/// Puts it back.
+///
+/// # Errors
+/// Where it could not be done.
+pub fn connect(world: &World, which: Lb) -> Result<()> {
+    world
+        .bridge()
+        .ip(&["link", "set", which.name(), "master", "br0"])?;
+    Ok(())
+}
+
+/// Whether two hosts reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolated {
+    /// They do.
+    No,
+    /// They do not; both reach everybody else.
+    Yes,
+}
+
+/// Lets the bridge pass nothing between the balancers' ports, or passes it again.
+///
+/// # Errors
+/// Where it could not be done.
+pub fn isolate(world: &World, isolated: Isolated) -> Result<()> {
+    let word = match isolated {
+        Isolated::No => "off",
+        Isolated::Yes => "on",
+    };
+    for which in PLACES {
+        let set = ["link", "set", "dev", which.name(), "isolated", word];
+        world.bridge().command("bridge", &set)?;
+    }
+    Ok(())
+}
+
+impl Pair for Foobar<'_> {
+    fn die(&mut self, which: Lb) -> Result<()> {
+        cut(self.world, which)?;
+        self.balancer(which).kill()
+    }
+
+    fn come_back(&mut self, which: Lb, kernel: Kernel) -> Result<()> {
+        if kernel == Kernel::Empty {
+            self.balancer(which).detach()?;
+        }
+        connect(self.world, which)?;
+        let config = self.settings.config(self.world, which)?;
+        let balancer = self.balancer(which);
+        balancer.configure(&config)?;
+        balancer.run()?;
+        let place = ["active", "backup"][index(which)];
+        wait_state(balancer, place)?;
+        Ok(())
+    }
+}
