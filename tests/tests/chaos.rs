@@ -1,14 +1,13 @@
 //! A bounded slice of each scenario of `cargo xtask chaos`: what breaks is counted, how long anything takes is not
 //! asserted.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use foobar_tests::chaos::claims::About;
 use foobar_tests::chaos::figures::{Figures, sum};
 use foobar_tests::chaos::report::{Report, rendered};
 use foobar_tests::chaos::run::{Request, run};
 use foobar_tests::chaos::scenario::Scenario;
+use foobar_tests::chaos::scenes::Pace;
 use foobar_tests::pattern::seed;
 
 const STREAMS: usize = 1000;
@@ -20,7 +19,7 @@ fn slice(scenario: Scenario, rounds: u32) -> Result<Figures> {
         streams: STREAMS,
         rounds: Some(rounds),
         length: None,
-        swap: Duration::from_secs(3),
+        pace: Pace::SLICE,
         seed: seed(),
     };
     let outcome = run(request, &mut |_| Ok(()))?;

@@ -13,7 +13,7 @@ use foobar_tests::chaos::picture;
 use foobar_tests::chaos::report::{self, Report};
 use foobar_tests::chaos::run::{Outcome, Request, run};
 use foobar_tests::chaos::scenario::Scenario;
-use foobar_tests::chaos::scenes::SWAP;
+use foobar_tests::chaos::scenes::Pace;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Kill, stop and return balancers while streams run through them, and count what breaks; needs root. Makes its own
@@ -85,7 +85,7 @@ impl Args {
                 streams: self.streams,
                 rounds: self.kills,
                 length: self.minutes.map(|minutes| Duration::from_secs(60 * minutes)),
-                swap: SWAP,
+                pace: Pace::FULL,
                 seed,
             };
             let name = scenario.name();

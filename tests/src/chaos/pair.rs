@@ -173,14 +173,25 @@ impl<'w> Foobar<'w> {
     /// # Errors
     /// Where they don't get there.
     pub fn start(world: &'w World, settings: Settings) -> Result<Self> {
-        let mut first = Balancer::start_on(world, Lb::First, &settings.config(world, Lb::First)?)?;
-        wait_state(&mut first, "active")?;
-        let mut second = Balancer::start_on(world, Lb::Second, &settings.config(world, Lb::Second)?)?;
-        wait_state(&mut second, "backup")?;
+        let configs = [
+            settings.config(world, Lb::First)?,
+            settings.config(world, Lb::Second)?,
+        ];
+        let start = |which: Lb| {
+            let mut balancer = Balancer::prepare_on(world, which, &configs[index(which)])?;
+            balancer.run()?;
+            anyhow::Ok(balancer)
+        };
+        let mut balancers = [start(Lb::First)?, start(Lb::Second)?];
+        for (which, state) in PLACES.into_iter().zip(["active", "backup"]) {
+            let balancer = &mut balancers[index(which)];
+            balancer.wait_owners(&configs[index(which)])?;
+            wait_state(balancer, state)?;
+        }
         Ok(Self {
             world,
             settings,
-            balancers: [first, second],
+            balancers,
         })
     }
 

@@ -9,7 +9,7 @@ use super::classic::Classic;
 use super::figures::{Figures, figures};
 use super::pair::{Foobar, Settings};
 use super::scenario::Scenario;
-use super::scenes::{Plan, hosts_die, play};
+use super::scenes::{Pace, Plan, hosts_die, play};
 use super::stage::{FAMILIES, Observed, Stage, world};
 
 /// What is to be run.
@@ -23,8 +23,8 @@ pub struct Request {
     pub rounds: Option<u32>,
     /// No round begins after this.
     pub length: Option<Duration>,
-    /// How often VIPs change their balancer while a backend flaps.
-    pub swap: Duration,
+    /// How long it waits for what it does not see.
+    pub pace: Pace,
     /// What everything is drawn from.
     pub seed: u64,
 }
@@ -76,7 +76,7 @@ pub fn run(request: Request, progress: &mut dyn FnMut(&str) -> Result<()>) -> Re
         progress("the streams")?;
         stage.load(streams, seed, limit)
     };
-    let plan = |progress| Plan::new(rounds, request.length, request.swap, seed, progress);
+    let plan = |progress| Plan::new(rounds, request.length, request.pace, seed, progress);
     let observed = if scenario == Scenario::LbKillClassic {
         let mut pair = Classic::start(&world)?;
         load(&mut stage, progress)?;

@@ -16,16 +16,34 @@ use crate::pattern::Random;
 use crate::vrrp::wait_state;
 use crate::world::Lb;
 
-/// How long everything runs between a return and the next fault, at least.
-const CALM: Duration = Duration::from_secs(1);
 /// How long one watches what a fault does: a SYN that is lost is sent again after a second.
 const AFTER: Duration = Duration::from_millis(2_000);
 /// Faults fall into any part of an advertisement's interval, and of a stream's pause.
 const JITTER: Duration = Duration::from_millis(500);
-/// The VIPs change their balancer so often while a backend flaps.
-pub const SWAP: Duration = Duration::from_secs(20);
 /// A backend is dead so long, and lives so long.
 const FLAP: Duration = Duration::from_millis(500);
+
+/// How long a scene waits for what it does not see.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Between a return and the next fault, at least.
+    pub calm: Duration,
+    /// VIPs change their balancer so often while a backend flaps.
+    pub swap: Duration,
+}
+
+impl Pace {
+    /// What the command keeps.
+    pub const FULL: Self = Self {
+        calm: Duration::from_secs(1),
+        swap: Duration::from_secs(20),
+    };
+    /// A test's.
+    pub const SLICE: Self = Self {
+        calm: Duration::from_millis(300),
+        swap: Duration::from_secs(2),
+    };
+}
 
 /// How often, and for how long.
 pub struct Plan<'a> {
@@ -33,8 +51,8 @@ pub struct Plan<'a> {
     pub rounds: Option<u32>,
     /// No round begins after this.
     pub length: Option<Duration>,
-    /// How often VIPs change their balancer while a backend flaps.
-    pub swap: Duration,
+    /// How long one waits.
+    pub pace: Pace,
     /// What is left to chance.
     pub random: Random,
     /// Is told of each round, and may end the run by an error.
@@ -48,14 +66,14 @@ impl<'a> Plan<'a> {
     pub fn new(
         rounds: Option<u32>,
         length: Option<Duration>,
-        swap: Duration,
+        pace: Pace,
         seed: u64,
         progress: &'a mut dyn FnMut(&str) -> Result<()>,
     ) -> Self {
         Self {
             rounds,
             length,
-            swap,
+            pace,
             random: Random::new(seed, u64::MAX),
             progress,
             started: Instant::now(),
@@ -79,7 +97,7 @@ impl<'a> Plan<'a> {
 
     /// Waits until nobody could have foretold.
     fn wait_some_time(&mut self) {
-        sleep(CALM + self.random.duration(Duration::ZERO, JITTER));
+        sleep(self.pace.calm + self.random.duration(Duration::ZERO, JITTER));
     }
 }
 
@@ -118,7 +136,7 @@ pub fn hosts_die(stage: &mut Stage<'_>, pair: &mut impl Pair, plan: &mut Plan<'_
         stage.timeline.mark(Mark::Return, "lb returns");
         pair.come_back(Lb::First, Kernel::Empty)?;
     }
-    sleep(CALM);
+    sleep(plan.pace.calm);
     Ok(())
 }
 
@@ -149,7 +167,7 @@ fn daemons_die(stage: &mut Stage<'_>, pair: &mut Foobar<'_>, plan: &mut Plan<'_>
         wait_state(pair.balancer(which), ["active", "backup"][index(which)])?;
         stage.timeline.mark(Mark::Return, "it is back");
     }
-    sleep(CALM);
+    sleep(plan.pace.calm);
     Ok(())
 }
 
@@ -172,7 +190,7 @@ fn cycle(stage: &mut Stage<'_>, pair: &mut Foobar<'_>, plan: &mut Plan<'_>) -> R
         stage.timeline.mark(Mark::Note, "it is stopped");
         pair.balancer(which).stop()?;
         pair.use_binary(which, builds[round / PLACES.len() % builds.len()].clone());
-        sleep(CALM / 2);
+        sleep(plan.pace.calm / 2);
         stage.timeline.mark(Mark::Note, "it is started");
         pair.balancer(which).run()?;
         pair.balancer(which).operate_balancer("undrain")?;
@@ -180,7 +198,7 @@ fn cycle(stage: &mut Stage<'_>, pair: &mut Foobar<'_>, plan: &mut Plan<'_>) -> R
         stage.timeline.mark(Mark::Return, "it is back");
         round += 1;
     }
-    sleep(CALM);
+    sleep(plan.pace.calm);
     Ok(())
 }
 
@@ -189,7 +207,7 @@ fn flap(scenario: Scenario, stage: &mut Stage<'_>, pair: &mut Foobar<'_>, plan: 
     let flapping = *scenario.killed().first().context("a backend that flaps")?;
     let mut active = Lb::First;
     while plan.goes_on()? {
-        let next = Instant::now() + plan.swap;
+        let next = Instant::now() + plan.pace.swap;
         while Instant::now() < next {
             stage.stop_servers(flapping)?;
             sleep(FLAP);
@@ -205,7 +223,7 @@ fn flap(scenario: Scenario, stage: &mut Stage<'_>, pair: &mut Foobar<'_>, plan: 
         active = other(active);
         pair.wait_active(active)?;
     }
-    sleep(CALM);
+    sleep(plan.pace.calm);
     Ok(())
 }
 
@@ -237,7 +255,7 @@ fn change_and_die(
         stage.timeline.mark(Mark::Return, "lb returns");
         pair.come_back(Lb::First, scenario.kernel())?;
     }
-    sleep(CALM);
+    sleep(plan.pace.calm);
     Ok(())
 }
 
@@ -254,7 +272,7 @@ fn split(stage: &mut Stage<'_>, pair: &mut Foobar<'_>, plan: &mut Plan<'_>) -> R
         wait_state(pair.balancer(Lb::Second), "backup")?;
         stage.timeline.mark(Mark::Return, "healed");
     }
-    sleep(CALM);
+    sleep(plan.pace.calm);
     Ok(())
 }
 

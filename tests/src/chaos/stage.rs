@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::probe::{Echo, Echoes, Probe};
 use super::timeline::{Event, Timeline};
@@ -201,9 +201,10 @@ impl<'w> Stage<'w> {
             .zip(self.probes.drain(..))
             .map(|(family, probe)| Ok((family, probe.stop()?)))
             .collect::<Result<_>>()?;
-        let (mut entries, mut reports) = (Entries::default(), Vec::new());
-        for (client, record) in self.clients.drain(..) {
-            reports.push(client.stop()?);
+        let (clients, records): (Vec<_>, Vec<_>) = self.clients.drain(..).unzip();
+        let reports = stop_all(clients)?;
+        let mut entries = Entries::default();
+        for record in records {
             let Entries { timed, broken } = record.take();
             entries.timed.extend(timed);
             entries.broken.extend(broken);
@@ -224,6 +225,22 @@ impl<'w> Stage<'w> {
             retransmitted: retransmitted(self.world)?,
         })
     }
+}
+
+/// Stops clients, all at once.
+fn stop_all(clients: Vec<Client>) -> Result<Vec<Report>> {
+    std::thread::scope(|scope| {
+        let stopping: Vec<_> = clients
+            .into_iter()
+            .map(|client| scope.spawn(|| client.stop()))
+            .collect();
+        let joined = stopping.into_iter().map(|thread| {
+            thread
+                .join()
+                .map_err(|_| anyhow!("a thread that stops a client panicked"))?
+        });
+        joined.collect()
+    })
 }
 
 /// A backend's servers: on its own IPv4 address as well, by which proxies reach it.
