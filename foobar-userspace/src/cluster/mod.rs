@@ -5,12 +5,13 @@
 //!
 //! The other modules are how balancers come to steer alike: what they say to each other (`message`, `name`), in what
 //! order it is taken (`inbox`), the common judgement on health (`health`), the session with a peer (`agreement`), and
-//! slots told and taken in (`replica`). They are pure: messages and times in, messages and changes out. The daemon
-//! does not use them yet: there is no link that carries the messages.
+//! slots told and taken in (`replica`). They are pure: messages and times in, messages and changes out. `link` carries
+//! the messages. The daemon does not use them yet.
 
 pub mod agreement;
 pub mod health;
 pub mod inbox;
+pub mod link;
 pub mod message;
 pub mod name;
 pub mod renewals;
