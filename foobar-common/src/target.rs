@@ -54,8 +54,11 @@ pub struct Target {
     /// The longest packet (from the IP header on) that the way to it takes, outer headers included; 0 where
     /// nothing is encapsulated.
     pub mtu: u16,
+    /// How often an operator has said whether it is drained: of balancers that were told different things, the one
+    /// that has heard more is right.
+    pub drains: u16,
     /// Unused.
-    pub reserved: [u16; 3],
+    pub reserved: [u16; 2],
 }
 
 /// Targets that there can be, index 0 included: a slot's hot entry leaves 15 bits.

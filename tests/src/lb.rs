@@ -50,6 +50,8 @@ pub struct Config {
     pub check_interval: Option<Duration>,
     /// The cluster's flow-hash seed.
     pub seed: u64,
+    /// It is in a cluster, which [`crate::cluster::form`] has made and which has the seed.
+    pub clustered: bool,
     /// The interface that packets come in by; `eth0` unless a test makes another.
     pub interface: &'static str,
     /// Targets that the maps have room for.
@@ -84,6 +86,7 @@ impl Config {
             idle_timeout: None,
             check_interval: None,
             seed,
+            clustered: false,
             interface: "eth0",
             targets: 512,
             vip_lines: Vec::new(),
@@ -102,13 +105,17 @@ impl Config {
 
     fn toml(&self, paths: &Paths) -> String {
         let mut toml = format!(
-            "interface = {:?}\npin_dir = {:?}\nadmin_socket = {:?}\nseed_file = {:?}\npeer_macs = {:?}\n\
+            "interface = {:?}\npin_dir = {:?}\nadmin_socket = {:?}\n{}\npeer_macs = {:?}\n\
              [limits]\nslots = 65536\ntargets = {}\nnotes = 65536\npending_notes = 65536\n\
              [[vip]]\nname = \"{VIP_NAME}\"\naddress = \"{}\"\nport = {}\nprotocol = \"tcp\"\n{}\n",
             self.interface,
             paths.pins,
             paths.socket,
-            paths.seed,
+            if self.clustered {
+                format!("cluster = {:?}", paths.cluster)
+            } else {
+                format!("seed_file = {:?}", paths.seed)
+            },
             self.peer_macs,
             self.targets,
             self.family.vip(),
@@ -160,6 +167,7 @@ struct Paths {
     pins: PathBuf,
     socket: PathBuf,
     seed: PathBuf,
+    cluster: PathBuf,
     log: PathBuf,
 }
 
@@ -207,6 +215,7 @@ impl<'a> Balancer<'a> {
                 pins: world.bpffs().join(format!("foobar-{}", lb.name())),
                 socket: file("sock"),
                 seed: file("seed"),
+                cluster: file("cluster"),
                 log: file("log"),
             },
             process: None,

@@ -10,6 +10,7 @@ pub mod artifacts;
 pub mod bench;
 pub mod chaos;
 pub mod churn;
+pub mod cluster;
 pub mod fuzz;
 pub mod lab;
 pub mod lb;

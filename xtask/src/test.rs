@@ -101,6 +101,8 @@ impl Step {
                         "--test",
                         "vrrp",
                         "--test",
+                        "cluster",
+                        "--test",
                         "chaos",
                         "--test",
                         "lab",

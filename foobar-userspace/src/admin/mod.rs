@@ -5,7 +5,7 @@
 mod server;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -28,6 +28,8 @@ pub enum Request {
         /// Done.
         reply: oneshot::Sender<()>,
     },
+    /// Read the cluster's directory again.
+    ReloadCluster(oneshot::Sender<Result<(), String>>),
     /// Drain a backend of a VIP, or end that.
     Drain {
         /// The VIP's name.
@@ -68,6 +70,8 @@ pub struct Status {
     pub vrrp: Vec<VrrpStatus>,
     /// VRRP packets that are for none of them, by what was wrong; `other_router`: nothing.
     pub vrrp_unclaimed: BTreeMap<String, u64>,
+    /// The cluster, where the balancer is in one.
+    pub cluster: Option<ClusterStatus>,
     /// The data plane's counters, by name.
     pub counters: BTreeMap<String, u64>,
     /// The VIPs, in the configuration's order.
@@ -90,7 +94,7 @@ pub struct VrrpStatus {
     /// The priority that is configured.
     pub configured_priority: u8,
     /// Why they differ, or why it does not take over from a living one: `link_down`, `no_address`, `no_socket`, `detached`, `no_backend`,
-    /// `unchecked`, `drained`.
+    /// `unchecked`, `joining`, `drained`.
     pub reasons: Vec<String>,
     /// The address of the Active router, as far as it is known.
     pub active: Option<IpAddr>,
@@ -112,6 +116,79 @@ pub struct VrrpStatus {
     pub addresses: Vec<IpAddr>,
     /// Why advertisements can't be sent, at the last try.
     pub trouble: Option<String>,
+}
+
+/// A cluster, as one of its balancers sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The cluster's id.
+    pub cluster: String,
+    /// This balancer's name in it.
+    pub name: String,
+    /// Where it listens for its peers.
+    pub address: SocketAddr,
+    /// It may take VIPs over.
+    pub ready: bool,
+    /// What it waits for until it may.
+    pub waits_for: Option<String>,
+    /// The beginning of its certificate's SHA-256, as hex digits.
+    pub certificate: String,
+    /// How many days its certificate is still good for; below 0: its time is over.
+    pub certificate_days: i64,
+    /// A renewal of the certificate has begun and is not finished.
+    pub renewing: bool,
+    /// The others.
+    pub peers: Vec<PeerStatus>,
+    /// Callers of the link that were refused.
+    pub refused_callers: u64,
+    /// Who was refused last, and why.
+    pub last_refusal: Option<String>,
+    /// Peers' notes that were not taken in: of members or services that are none here, or for want of room.
+    pub refused_notes: u64,
+}
+
+/// Another balancer of the cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// There is a session with it.
+    pub connected: bool,
+    /// Its release.
+    pub release: Option<String>,
+    /// The protocol that is spoken with it.
+    pub protocol: Option<u16>,
+    /// Its tables and notes are here.
+    pub complete: bool,
+    /// It may take VIPs over.
+    pub ready: bool,
+    /// Whether its configuration is the same, as far as it has to be.
+    pub same_configuration: Option<bool>,
+    /// The services for which it steers by something else.
+    pub differing: Vec<DifferenceStatus>,
+    /// Messages sent to it in this session.
+    pub sent: u64,
+    /// Its messages that were taken in, in order.
+    pub received: u64,
+    /// Why there is no session with it, at the last try.
+    pub trouble: Option<String>,
+    /// The beginning of its certificate's SHA-256, as hex digits.
+    pub certificate: String,
+    /// How many days its certificate is still good for.
+    pub certificate_days: i64,
+}
+
+/// A service for which two balancers steer by something else.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DifferenceStatus {
+    /// The service, `192.0.2.101:443/tcp`.
+    pub service: String,
+    /// Slots whose owner was another one when the peer's table came last.
+    pub slots: usize,
+    /// The first of them.
+    pub first_slots: Vec<u32>,
 }
 
 /// What the NIC itself lost.
@@ -204,6 +281,8 @@ pub struct BackendStatus {
     pub server_id: Option<String>,
     /// `up`, `soft_down`, `hard_down` or `unknown`.
     pub state: String,
+    /// What the balancers of the cluster together hold to be true of it, where it is in one.
+    pub common: Option<String>,
     /// An operator drains it.
     pub drained: bool,
     /// It is no longer in the configuration.

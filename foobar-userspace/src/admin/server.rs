@@ -45,6 +45,7 @@ pub fn serve(path: &Path, requests: Requests) -> Result<Server> {
         .route("/v1/status", get(status))
         .route("/v1/drain", post(drain_balancer))
         .route("/v1/undrain", post(undrain_balancer))
+        .route("/v1/cluster/reload", post(reload_cluster))
         .route("/v1/vips/{vip}/backends/{backend}/drain", post(drain))
         .route("/v1/vips/{vip}/backends/{backend}/undrain", post(undrain))
         .with_state(requests);
@@ -115,6 +116,18 @@ async fn set_balancer_drained(requests: Requests, drained: bool) -> Response {
         return failed(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping");
     }
     Json(serde_json::json!({ "drained": drained })).into_response()
+}
+
+async fn reload_cluster(State(requests): State<Requests>) -> Response {
+    let (reply, answer) = oneshot::channel();
+    if requests.send(Request::ReloadCluster(reply)).await.is_err() {
+        return failed(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping");
+    }
+    match answer.await {
+        Ok(Ok(())) => Json(serde_json::json!({ "reloaded": true })).into_response(),
+        Ok(Err(refusal)) => failed(StatusCode::CONFLICT, refusal),
+        Err(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
+    }
 }
 
 async fn drain(

@@ -55,6 +55,7 @@ pub struct SlotTable {
     is_held: bool,
     /// Slots that have begun to move by a change made here.
     started: Vec<u32>,
+    revision: u64,
 }
 
 impl SlotTable {
@@ -83,6 +84,7 @@ impl SlotTable {
             displaced: 0,
             is_held: false,
             started: Vec::new(),
+            revision: 0,
         };
         table.set_history(history);
         table
@@ -101,6 +103,12 @@ impl SlotTable {
     #[must_use]
     pub fn slot(&self, i: usize) -> Slot {
         self.slots[i].slot
+    }
+
+    /// Counts the changes of slots' current owners.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// How many slots are in a phase.
@@ -421,6 +429,7 @@ impl SlotTable {
         let held = &mut self.slots[i];
         self.phases[held.slot.phase() as usize] -= 1;
         self.phases[next.slot.phase() as usize] += 1;
+        self.revision += u64::from(held.slot.current != next.slot.current);
         *held = next;
         if !std::mem::replace(&mut self.is_changed[i], true) {
             self.changed.push(i as u32);

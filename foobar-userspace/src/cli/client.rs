@@ -14,13 +14,18 @@ use crate::admin::DEFAULT_SOCKET;
 
 /// Where the daemon is.
 #[derive(Debug, clap::Args)]
-pub(crate) struct SocketArgs {
+pub struct SocketArgs {
     /// The daemon's admin socket
     #[arg(long, value_name = "PATH", env = "FOOBAR_SOCKET", default_value = DEFAULT_SOCKET)]
     socket: PathBuf,
 }
 
 impl SocketArgs {
+    /// Whether a daemon has made its socket.
+    pub(crate) fn is_there(&self) -> bool {
+        self.socket.exists()
+    }
+
     /// Sends a request without a body, and gives back the answer.
     ///
     /// # Errors

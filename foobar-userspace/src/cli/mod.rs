@@ -3,6 +3,8 @@
 #[cfg(feature = "lb")]
 pub(crate) mod client;
 #[cfg(feature = "lb")]
+mod cluster;
+#[cfg(feature = "lb")]
 mod config;
 #[cfg(feature = "lb")]
 mod status;
@@ -34,6 +36,10 @@ pub enum Command {
     /// Let a drained backend take new flows again
     #[cfg(feature = "lb")]
     Undrain(status::DrainArgs),
+    /// Make and show a cluster of balancers: they steer alike, and hear of each other's flows
+    #[cfg(feature = "lb")]
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Validate configuration files
     #[cfg(feature = "lb")]
     #[command(subcommand)]
@@ -58,6 +64,8 @@ impl Command {
         match self {
             #[cfg(feature = "lb")]
             Self::Lb(args) => return crate::lb::run(args).await,
+            #[cfg(feature = "lb")]
+            Self::Cluster(command) => return command.run().await,
             #[cfg(feature = "agent")]
             Self::Agent(command) => return command.run().await,
             #[cfg(feature = "lb")]

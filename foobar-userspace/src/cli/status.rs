@@ -99,6 +99,13 @@ fn render(status: &Status) -> String {
             "RELOAD REFUSED, the old configuration is in force:\n{error}"
         ));
     }
+    if let Some(cluster) = &status.cluster {
+        line(String::new());
+        super::cluster::shown(cluster)
+            .lines()
+            .map(str::to_owned)
+            .for_each(&mut line);
+    }
     for router in &status.vrrp {
         line(String::new());
         vrrp(router).into_iter().for_each(&mut line);

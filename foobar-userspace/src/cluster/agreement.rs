@@ -44,6 +44,10 @@ pub const HOLD_NS: u64 = 3_600_000 * MS;
 pub enum Change {
     /// Send this to the peer.
     Send(Node, Envelope),
+    /// The peer has told all that it sees, for the first time in this session: names that it gives to later lives of
+    /// members are this balancer's as well. Whatever name comes later is that of a life that began after the last one
+    /// was given up.
+    Met(Node),
     /// Somebody's report about the service changed: judge, name and plan anew.
     Reported(Service),
     /// Send the peer all tables and all notes, then call [`Agreement::all_told`].
@@ -130,8 +134,35 @@ impl Agreement {
     }
 
     /// The digest of the part of the configuration that all balancers share.
-    pub const fn set_configuration(&mut self, digest: Digest) {
-        self.configuration = digest;
+    /// True where that is another one.
+    pub fn set_configuration(&mut self, digest: Digest) -> bool {
+        std::mem::replace(&mut self.configuration, digest) != digest
+    }
+
+    /// Tells every peer which configuration is in force here, at once.
+    pub fn pulse(&mut self) -> Vec<Change> {
+        self.share(Message::Pulse(Pulse {
+            configuration: self.configuration,
+            ready: self.has_joined,
+        }))
+    }
+
+    /// The cluster has these peers from now on. One that is new has had no flows; of one that is gone nothing counts any
+    /// more, once its session is over.
+    pub fn set_peers(&mut self, peers: impl IntoIterator<Item = Node>) {
+        let mut before = std::mem::take(&mut self.peers);
+        self.peers = peers
+            .into_iter()
+            .map(|node| {
+                let peer = before.remove(&node).unwrap_or_default();
+                (node, peer)
+            })
+            .collect();
+    }
+
+    /// Asks a peer for all that it has, though nothing was lost: what it steers by differs for long.
+    pub fn ask(&mut self, node: &str) -> Option<Change> {
+        self.send(node, Message::Pull)
     }
 
     /// This balancer sees services so, and no others; the reports' versions are given here. Peers hear of what
@@ -240,11 +271,7 @@ impl Agreement {
         let mut changes = Vec::new();
         if now_ns.saturating_sub(self.pulsed_ns) >= PULSE_NS {
             self.pulsed_ns = now_ns;
-            let pulse = Message::Pulse(Pulse {
-                configuration: self.configuration,
-                ready: self.has_joined,
-            });
-            self.tell(pulse, &mut changes);
+            changes.extend(self.pulse());
         }
         for (node, peer) in &mut self.peers {
             let Some(session) = &mut peer.session else {
@@ -538,6 +565,7 @@ impl Session {
                 if !self.has_told {
                     self.has_told = true;
                     self.owes_all = true;
+                    changes.push(Change::Met(node.to_owned()));
                 }
                 changes.extend(self.reports.keys().copied().map(Change::Reported));
                 self.pay(node, changes);

@@ -6,7 +6,7 @@
 //! The other modules are how balancers come to steer alike: what they say to each other (`message`, `name`), in what
 //! order it is taken (`inbox`), the common judgement on health (`health`), the session with a peer (`agreement`), and
 //! slots told and taken in (`replica`). They are pure: messages and times in, messages and changes out. `link` carries
-//! the messages. The daemon does not use them yet.
+//! the messages; `lb` lets them meet members, slots and notes.
 
 pub mod agreement;
 pub mod health;

@@ -200,6 +200,28 @@ pub fn take_table(
     Ok(())
 }
 
+/// The slots whose current owner is not the same in two tables of a service: all, where their sizes differ.
+#[must_use]
+pub fn differing(one: &Table, other: &Table) -> Vec<u32> {
+    let address = |table: &Table, bytes: &[u8; 2]| {
+        let place = usize::from(u16::from_le_bytes(*bytes));
+        place
+            .checked_sub(1)
+            .and_then(|place| table.members.get(place).map(|name| name.address))
+    };
+    let (ours, _) = one.current.as_chunks::<2>();
+    let (theirs, _) = other.current.as_chunks::<2>();
+    let count = ours.len().max(theirs.len()) as u32;
+    (0..count)
+        .filter(
+            |&slot| match (ours.get(slot as usize), theirs.get(slot as usize)) {
+                (Some(ours), Some(theirs)) => address(one, ours) != address(other, theirs),
+                _ => true,
+            },
+        )
+        .collect()
+}
+
 /// Slots that have begun to move this moment, to be told to the peers; none where there are none. `slots` ascend.
 #[must_use]
 pub fn starts(service: Service, slots: &[u32]) -> Option<Starts> {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use super::{Backend, Config, Service, Vip};
 
@@ -183,10 +184,8 @@ fn sorted(macs: &[[u8; 6]]) -> Vec<[u8; 6]> {
 }
 
 fn fixed_settings(old: &Config, new: &Config) -> Vec<FixedChange> {
-    let seed = |config: &Config| {
-        config
-            .seed_file
-            .as_ref()
+    let name = |path: &Option<PathBuf>| {
+        path.as_ref()
             .map_or_else(|| "none".to_owned(), |path| path.display().to_string())
     };
     [
@@ -197,7 +196,8 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<FixedChange> {
             old.admin_socket.display(),
             new.admin_socket.display(),
         ),
-        fixed_change("seed_file", seed(old), seed(new)),
+        fixed_change("seed_file", name(&old.seed_file), name(&new.seed_file)),
+        fixed_change("cluster", name(&old.cluster), name(&new.cluster)),
         fixed_change("limits.slots", old.limits.slots, new.limits.slots),
         fixed_change("limits.targets", old.limits.targets, new.limits.targets),
         fixed_change("limits.notes", old.limits.notes, new.limits.notes),

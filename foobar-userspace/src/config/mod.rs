@@ -54,6 +54,8 @@ pub struct Config {
     /// The file with the cluster's flow-hash seed (32 hex digits); without one the seed is random at the
     /// first start and kept in a pinned map.
     pub seed_file: Option<PathBuf>,
+    /// The directory of the cluster that this balancer is in, as `foobar cluster` makes it; it has the seed then.
+    pub cluster: Option<PathBuf>,
     /// MACs of the other load balancers, at most 8: a VIP frame from one of them is a loop.
     pub peer_macs: Vec<[u8; 6]>,
     /// Sizes of the maps.

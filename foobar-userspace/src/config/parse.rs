@@ -13,11 +13,12 @@ use super::sources::{LIST_KEYS, Lists};
 use super::walk::Section;
 use super::{Config, Limits, tunnel, validate, vrrp};
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "interface",
     "pin_dir",
     "admin_socket",
     "seed_file",
+    "cluster",
     "peer_macs",
     "limits",
     "tunnel",
@@ -109,6 +110,14 @@ pub(super) fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems
     let pin_dir = path(&root, "pin_dir", problems);
     let admin_socket = path(&root, "admin_socket", problems);
     let seed_file = path(&root, "seed_file", problems);
+    let cluster = path(&root, "cluster", problems);
+    if let (Some(_), Some(_), Some(span)) = (&seed_file, &cluster, root.key("seed_file")) {
+        problems.add(
+            span,
+            "`seed_file` does not go together with `cluster`",
+            "remove it: the cluster's directory has the seed that its balancers share",
+        );
+    }
     let peer_macs = peer_macs(&root, problems);
     let limits = limits(&root, problems);
     let tunnel = tunnel::read(&root, problems);
@@ -132,6 +141,7 @@ pub(super) fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems
         pin_dir: pin_dir.unwrap_or_else(|| DEFAULT_PIN_DIR.into()),
         admin_socket: admin_socket.unwrap_or_else(|| DEFAULT_ADMIN_SOCKET.into()),
         seed_file,
+        cluster,
         peer_macs,
         limits,
         tunnel,

@@ -42,6 +42,20 @@ impl DataPlane {
         self.show(member);
     }
 
+    /// Sets how often an operator has said whether a target is drained.
+    pub fn set_target_drains(&self, member: Member, drains: u16) {
+        self.targets
+            .u16(u32::from(member), offset_of!(Target, drains))
+            .store(drains, Ordering::Release);
+    }
+
+    /// Sets by which name balancers tell a target's life from others of its address.
+    pub fn set_target_incarnation(&self, member: Member, incarnation: u64) {
+        self.targets
+            .u64(u32::from(member), offset_of!(Target, incarnation))
+            .store(incarnation, Ordering::Release);
+    }
+
     /// Sets where a target's frames go: MAC addresses, and the interface (0: the one they came in by).
     ///
     /// The destination is one store. Only where the interface changes as well, packets for the target are

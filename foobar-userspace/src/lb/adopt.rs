@@ -95,6 +95,7 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
             config,
             serving: Serving::Healthy,
             waiting: false,
+            digest: None,
             recovered_ns: 0,
         });
     }
@@ -125,7 +126,7 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
         .map(|entry| (IpAddr::from(entry.key.address), entry.id))
         .collect();
     let admission = Admission::adopt(&plane);
-    let mut steering = Steering::new(plane, ingress, vips, pool, next_vip, now_ns);
+    let mut steering = Steering::new(plane, ingress, vips, pool, next_vip);
     steering.leases = leases;
     steering.admission = admission;
     steering
@@ -197,9 +198,11 @@ fn member(id: Id, target: &Target, ingress: u32, checked: bool) -> Member {
         address: IpAddr::from(target.address),
         weight: target.weight,
         health,
+        common: None,
         founding: health == State::Unknown,
         left: false,
         drained: target.flags & TARGET_DRAINED != 0,
+        drains: target.drains,
         removed: target.flags & TARGET_REMOVED != 0,
         cut: target.flags & TARGET_CUT != 0,
         server_id: None,
@@ -222,5 +225,6 @@ fn member(id: Id, target: &Target, ingress: u32, checked: bool) -> Member {
         }),
         trouble: None,
         incarnation: target.incarnation,
+        born: target.incarnation,
     }
 }

@@ -50,7 +50,7 @@ impl Steering {
                 .position(|have| have.config.service() == vip.service())
             {
                 Some(place) => self.update(place, vip, now_ns),
-                None => self.add(vip, now_ns),
+                None => self.add(vip),
             }
         }
         self.vips.sort_by_key(|vip| {
@@ -85,7 +85,7 @@ impl Steering {
         Ok(())
     }
 
-    fn add(&mut self, config: &config::Vip, now_ns: u64) {
+    fn add(&mut self, config: &config::Vip) {
         let Some(base) = self.free_slots(config.slots) else {
             self.leave_out(format!(
                 "VIP {}: no room for its {} slots. Raise limits.slots, `foobar lb detach`, and start again",
@@ -113,10 +113,11 @@ impl Steering {
             members: Vec::new(),
             serving: Serving::Nobody,
             waiting: false,
+            digest: None,
             recovered_ns: 0,
         };
         for backend in &config.backends {
-            self.enlist(&mut vip, backend, true, now_ns);
+            self.enlist(&mut vip, backend, true);
         }
         tracing::info!(vip = config.name, service = %config.service(), backends = vip.members.len(), "VIP added");
         self.vips.push(vip);
@@ -172,7 +173,7 @@ impl Steering {
                 }
                 None => {
                     tracing::info!(vip = config.name, backend = %backend.address, weight = backend.weight, "backend added");
-                    self.enlist(&mut vip, backend, false, now_ns);
+                    self.enlist(&mut vip, backend, false);
                 }
             }
         }
@@ -201,7 +202,7 @@ impl Steering {
         self.vips.insert(place, vip);
     }
 
-    fn enlist(&mut self, vip: &mut Vip, backend: &Backend, founding: bool, now_ns: u64) {
+    fn enlist(&mut self, vip: &mut Vip, backend: &Backend, founding: bool) {
         let address = backend.address;
         let Some(id) = self.pool.allocate() else {
             self.leave_out(format!(
@@ -210,7 +211,7 @@ impl Steering {
             ));
             return;
         };
-        self.incarnation = self.incarnation.max(now_ns) + 1;
+        let (incarnation, drain) = self.named_by_peers(&vip.config, address);
         let mut member = Member {
             id,
             address,
@@ -220,9 +221,11 @@ impl Steering {
             } else {
                 State::Up
             },
+            common: None,
             founding,
             left: false,
-            drained: false,
+            drained: drain.drained,
+            drains: drain.count.try_into().unwrap_or(u16::MAX),
             removed: false,
             cut: false,
             server_id: backend.server_id,
@@ -232,7 +235,8 @@ impl Steering {
             mtu: self.mtu(vip.config.forward),
             next_hop: None,
             trouble: None,
-            incarnation: self.incarnation,
+            incarnation,
+            born: incarnation,
         };
         if let Some(state) = self.resolution(address, member.forward) {
             member.resolve(state);

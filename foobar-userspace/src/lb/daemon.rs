@@ -7,17 +7,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use foobar_common::check::CHECK_MARK;
+use foobar_common::time::ticks;
 use nix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::election::Attached;
+use super::link::{Cluster, Happened};
+use super::peers::Peers;
 use super::presence::{self, Presence};
 use super::steering::Steering;
 use super::view::Context;
 use super::{adopt, features, preflight};
 use crate::admin::{self, Request, SweepStatus};
+use crate::cluster::link::identity::{Identity, parse_seed};
+use crate::cluster::renewals::Renewals;
 use crate::cluster::vrrp::{Group, Speaker, Told};
 use crate::config::{self, Config};
 use crate::dataplane::{self, Attachment, CheckProgram, Claim, DataPlane, Mode, Pins, Sizes, monotonic_ns};
@@ -49,6 +54,8 @@ struct Daemon {
     presence: Presence,
     /// Elects the owners of the VIPs that are in groups; while there are none, there is no thread.
     speaker: Option<Speaker>,
+    /// The link to the other balancers, where there are some.
+    cluster: Option<Cluster>,
     /// What the speaker was told last.
     groups: Vec<Group>,
     watched: watch::Receiver<Option<Interface>>,
@@ -92,7 +99,17 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         }
         .into());
     }
-    let seed = config.seed_file.as_deref().map(read_seed).transpose()?;
+    let identity = config
+        .cluster
+        .as_deref()
+        .map(Identity::load)
+        .transpose()
+        .context("cluster")?;
+    let seed = match (&identity, &config.seed_file) {
+        (Some(identity), _) => Some(identity.seed()?),
+        (None, Some(file)) => Some(read_seed(file)?),
+        (None, None) => None,
+    };
     let limits = config.limits;
     let sizes = Sizes {
         slots: limits.slots,
@@ -107,6 +124,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
     set_seed(&plane, seed)?;
     plane.set_macs(interface.mac, &config.peer_macs);
     let mut steering = adopt::adopt(plane, interface.index, &config, monotonic_ns());
+    let is_newcomer = steering.vips.is_empty();
     // How full the notes are decides whether a change may be made at once.
     steering.sweep(monotonic_ns())?;
 
@@ -121,6 +139,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         resolver,
         presence: Presence::default(),
         speaker: None,
+        cluster: None,
         groups: Vec::new(),
         watched: interfaces.clone(),
         attached: Attached::Yes,
@@ -137,6 +156,9 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
     };
     let config = daemon.config.clone();
     daemon.steering.apply(&config, monotonic_ns())?;
+    if let (Some(identity), Some(directory)) = (identity, config.cluster) {
+        daemon.join(directory, identity, is_newcomer).await?;
+    }
     daemon.attach()?;
     daemon.follow().await;
     daemon.announce();
@@ -170,6 +192,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
                 ways.clear();
                 daemon.check();
             }
+            happened = next(&mut daemon.cluster) => daemon.on_cluster(happened),
             Some(request) = admin.recv() => daemon.answer(request).await,
             Ok(()) = interfaces.changed() => {
                 let interface = interfaces.borrow_and_update().clone();
@@ -177,6 +200,10 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
             }
             _ = tick.tick() => daemon.tick().await,
         }
+        daemon.post();
+    }
+    if let Some(cluster) = daemon.cluster.take() {
+        cluster.stop(&mut daemon.steering).await;
     }
     if let Some(speaker) = daemon.speaker.take() {
         tracing::info!("VIPs of VRRP groups are given up");
@@ -199,6 +226,51 @@ impl Daemon {
             Attachment::Replaced => "in the place of the program that was there",
         };
         tracing::info!(interface = self.config.interface, how, "XDP program attached");
+        Ok(())
+    }
+
+    /// Becomes a member of the cluster.
+    async fn join(&mut self, directory: PathBuf, identity: Identity, is_newcomer: bool) -> Result<()> {
+        let now_ns = monotonic_ns();
+        let nodes = identity.peers.iter().map(|peer| peer.name.clone());
+        let peers = Peers::new(nodes, is_newcomer, now_ns);
+        let places = self.steering.plane.notes().places();
+        self.steering.peers = Some(peers);
+        self.steering.renewals = Some(Renewals::new(places, ticks(now_ns)));
+        self.steering.set_configuration(&self.config.vips, now_ns);
+        self.steering.tick_peers(now_ns);
+        let notes = self.steering.plane.note_events()?;
+        self.cluster = Some(Cluster::start(directory, identity, notes).await?);
+        Ok(())
+    }
+
+    fn on_cluster(&mut self, happened: Happened) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.take(happened, &mut self.steering, monotonic_ns());
+        }
+    }
+
+    /// Sends what the last event made to be sent, and checks what it made to be checked.
+    fn post(&mut self) {
+        if let Some(cluster) = &mut self.cluster {
+            self.steering.converse_if_changed(monotonic_ns());
+            cluster.post(&mut self.steering);
+        }
+        if std::mem::take(&mut self.steering.has_new_checks) {
+            self.check();
+        }
+    }
+
+    /// Reads the cluster's directory again.
+    async fn reload_cluster(&mut self) -> Result<()> {
+        let Some(cluster) = &mut self.cluster else {
+            bail!(
+                "this balancer is in no cluster: `cluster = \"DIRECTORY\"` in its configuration, and a restart, let it be"
+            );
+        };
+        let nodes = cluster.reload().await?;
+        tracing::info!(peers = nodes.join(", "), "the cluster's directory was read again");
+        self.steering.set_peers(nodes, monotonic_ns());
         Ok(())
     }
 
@@ -316,9 +388,12 @@ impl Daemon {
         }
         let new = config::keep_fixed(&self.config, &new);
         self.steering.plane.set_macs(self.interface.mac, &new.peer_macs);
+        self.steering.set_configuration(&new.vips, monotonic_ns());
+        self.post();
         if let Err(error) = self.steering.apply(&new, monotonic_ns()) {
             tracing::error!(%error, "the configuration can't be put in force; the old one stays");
             self.last_reload_error = Some(error.to_string());
+            self.steering.set_configuration(&self.config.vips, monotonic_ns());
             return;
         }
         let left_out = &self.steering.left_out;
@@ -334,6 +409,12 @@ impl Daemon {
             self.last_reload_error = Some(format!("left out: {}", left_out.join("; ")));
         }
         self.config = new;
+        if self.cluster.is_some()
+            && let Err(error) = self.reload_cluster().await
+        {
+            tracing::error!("the cluster stays as it was: {error:#}");
+            self.last_reload_error = Some(format!("cluster: {error:#}"));
+        }
         self.follow().await;
         self.announce();
         self.elect_again().await;
@@ -344,6 +425,7 @@ impl Daemon {
         if self.steering.tick(now_ns) {
             self.check();
         }
+        self.steering.tick_peers(now_ns);
         let begin = Instant::now();
         if begin >= self.next_sweep && self.steering.needs_sweep() {
             let cpu = cpu_time();
@@ -352,6 +434,7 @@ impl Daemon {
             }
             self.sweeps.count += 1;
             self.sweeps.cpu_us += cpu_time().saturating_sub(cpu).as_micros() as u64;
+            self.steering.tell_renewed(now_ns);
             self.resolver.set(self.steering.neighbours());
             self.check();
             self.next_sweep = Instant::now() + SWEEP.max(begin.elapsed() * 10);
@@ -392,6 +475,10 @@ impl Daemon {
                     last_reload_error: self.last_reload_error.clone(),
                     sweeps: self.sweeps,
                     election,
+                    cluster: self
+                        .cluster
+                        .as_ref()
+                        .and_then(|cluster| cluster.status(&self.steering)),
                     now_ns: monotonic_ns(),
                 });
                 // Who asked may be gone.
@@ -402,6 +489,10 @@ impl Daemon {
                 self.steering.plane.set_drained(drained);
                 self.elect_again().await;
                 _ = reply.send(());
+            }
+            Request::ReloadCluster(reply) => {
+                let done = self.reload_cluster().await;
+                drop(reply.send(done.map_err(|error| format!("{error:#}"))));
             }
             Request::Drain {
                 vip,
@@ -414,6 +505,14 @@ impl Daemon {
                 drop(reply.send(done.map_err(|refusal| refusal.to_string())));
             }
         }
+    }
+}
+
+/// What happens in the cluster; nothing where there is none.
+async fn next(cluster: &mut Option<Cluster>) -> Happened {
+    match cluster {
+        Some(cluster) => cluster.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -441,25 +540,7 @@ fn set_seed(plane: &DataPlane, wanted: Option<[u64; 2]>) -> Result<()> {
 
 fn read_seed(path: &Path) -> Result<[u64; 2]> {
     let text = std::fs::read_to_string(path).with_context(|| format!("seed_file {}", path.display()))?;
-    let text = text.trim();
-    let bad = || {
-        anyhow::anyhow!(
-            "seed_file {}: 32 hexadecimal digits are wanted (openssl rand -hex 16)",
-            path.display()
-        )
-    };
-    if text.len() != 32 {
-        return Err(bad());
-    }
-    let word = |range: std::ops::Range<usize>| {
-        text.get(range)
-            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-            .ok_or_else(bad)
-    };
-    match [word(0..16)?, word(16..32)?] {
-        [0, 0] => bail!("seed_file {}: the seed must not be all zeros", path.display()),
-        seed => Ok(seed),
-    }
+    parse_seed(&text).with_context(|| format!("seed_file {}", path.display()))
 }
 
 /// Takes away the route that health checks took.

@@ -38,6 +38,7 @@ impl Steering {
                     Reason::NoBackend,
                 ),
                 (members.iter().any(|vip| is_new(vip)), Reason::Unchecked),
+                (self.is_joining(), Reason::Joining),
             ] {
                 if holds {
                     reasons.insert(reason);

@@ -57,7 +57,6 @@ impl Steering {
             State::Unknown => (),
         }
         member.health = state;
-        member.left &= state == State::HardDown;
         Some(place)
     }
 
@@ -147,6 +146,7 @@ impl Steering {
         if member.drained != drained {
             tracing::info!(vip, %backend, drained, "an operator changed the backend");
             member.drained = drained;
+            member.drains = member.drains.saturating_add(1);
             member.cut = false;
             member.deadline_ns = if drained { deadline_ns } else { 0 };
             self.replan(place, Urgency::Discretion, now_ns);
@@ -202,6 +202,6 @@ impl Steering {
             tracing::warn!(vip = name, backend = %member.address, "drain deadline: flows that are left are cut");
         }
         self.flush(place);
-        self.reincarnate(place, id, now_ns);
+        self.reincarnate(place, id);
     }
 }

@@ -14,10 +14,15 @@ use crate::dataplane::{Error, GRACE};
 
 /// What a configuration's VIPs ask for.
 pub(super) fn of_config(config: &Config) -> Features {
+    let told = if config.cluster.is_some() {
+        FEATURE_NOTE_EVENTS
+    } else {
+        0
+    };
     config
         .vips
         .iter()
-        .fold(0, |features, vip| features | of_vip(entry::flags(vip)))
+        .fold(told, |features, vip| features | of_vip(entry::flags(vip)))
 }
 
 /// What a VIP's flags ask for.

@@ -26,12 +26,16 @@ pub(super) struct Member {
     pub(super) weight: u16,
     /// What its checks say.
     pub(super) health: State,
+    /// What this balancer and its peers hold to be true of it, where there are peers.
+    pub(super) common: Option<State>,
     /// Came with its VIP: counts as up until it is judged.
     pub(super) founding: bool,
     /// It has left its slots since it went silent; it has an index that no old note names.
     pub(super) left: bool,
     /// An operator drains it.
     pub(super) drained: bool,
+    /// How often an operator has said whether.
+    pub(super) drains: u16,
     /// It is no longer in the configuration.
     pub(super) removed: bool,
     /// The time that its drain had is over: what is left of its flows was cut.
@@ -51,8 +55,10 @@ pub(super) struct Member {
     pub(super) next_hop: Option<NextHop>,
     /// Why they can't be sent there, where the network says so.
     pub(super) trouble: Option<String>,
-    /// Tells two lives of one address apart.
+    /// Tells two lives of one address apart, on all balancers of a cluster: the first is 0.
     pub(super) incarnation: u64,
+    /// The first name of the life that it leads; a peer may have known it by a later one all along.
+    pub(super) born: u64,
 }
 
 impl Member {
@@ -61,10 +67,23 @@ impl Member {
         !self.drained && !self.removed
     }
 
+    /// What this balancer itself sees of it.
+    pub(super) fn observed(&self) -> State {
+        if self.trouble.is_some() && self.health != State::HardDown {
+            State::SoftDown
+        } else {
+            self.health
+        }
+    }
+
+    /// What is held to be true of it.
+    pub(super) fn state(&self) -> State {
+        self.common.unwrap_or_else(|| self.observed())
+    }
+
     /// What the plan makes of it.
     pub(super) fn planned(&self) -> (table::Member, Health) {
-        let health = match self.health {
-            _ if self.trouble.is_some() && self.health != State::HardDown => Health::SoftDown,
+        let health = match self.state() {
             State::Up => Health::Up,
             State::SoftDown => Health::SoftDown,
             State::HardDown => Health::HardDown,
@@ -88,12 +107,13 @@ impl Member {
     }
 
     /// The target's flags.
-    pub(super) const fn flags(&self) -> u16 {
+    pub(super) fn flags(&self) -> u16 {
         let mut flags = TARGET_USED;
         if self.next_hop.is_some() {
             flags |= TARGET_RESOLVED;
         }
-        if matches!(self.health, State::SoftDown | State::HardDown) {
+        let health = self.common.unwrap_or(self.health);
+        if matches!(health, State::SoftDown | State::HardDown) {
             flags |= TARGET_DOWN;
         }
         if !matches!(self.health, State::Unknown) {
@@ -139,7 +159,8 @@ impl Member {
             incarnation: self.incarnation,
             deadline_ns: self.deadline_ns,
             mtu: self.mtu,
-            reserved: [0; 3],
+            drains: self.drains,
+            reserved: [0; 2],
         }
     }
 
@@ -193,9 +214,11 @@ mod tests {
             address: IpAddr::from([192, 0, 2, 21]),
             weight: 100,
             health: State::Unknown,
+            common: None,
             founding: false,
             left: false,
             drained: false,
+            drains: 0,
             removed: false,
             cut: false,
             server_id: None,
@@ -206,6 +229,7 @@ mod tests {
             next_hop: None,
             trouble: None,
             incarnation: 1,
+            born: 1,
         }
     }
 

@@ -11,10 +11,12 @@ use foobar_common::target::{TARGET_GONE, TARGET_USED};
 
 use super::admission::Admission;
 use super::member::Member;
+use super::peers::Peers;
 use crate::balancer::members::MemberPool;
 use crate::balancer::plan::{self, Serving};
 use crate::balancer::slots::{History, SlotTable};
 use crate::balancer::table::TableKind;
+use crate::cluster::message::Digest;
 use crate::cluster::renewals::Renewals;
 use crate::config::{self, Forward, Tracking};
 use crate::dataplane::{DataPlane, OuterSource, ServerIds};
@@ -38,6 +40,8 @@ pub(super) struct Vip {
     /// A change that may wait does, because there is no room for the notes that it would make. (Single slots
     /// may wait besides: [`SlotTable::waiting`].)
     pub(super) waiting: bool,
+    /// What the digest of what is steered by here was last, and of what.
+    pub(super) digest: Option<(u64, String, Digest)>,
     /// When somebody was up again after nobody was, CLOCK_MONOTONIC in nanoseconds; 0: long ago.
     pub(super) recovered_ns: u64,
 }
@@ -92,7 +96,6 @@ pub(super) struct Steering {
     /// What the network says of each backend, and of each gateway on the way to one.
     pub(super) resolutions: BTreeMap<IpAddr, Resolution>,
     pub(super) next_vip: u32,
-    pub(super) incarnation: u64,
     /// The index of each VIP address's lease.
     pub(super) leases: BTreeMap<IpAddr, u32>,
     /// Source lists and SYN limits.
@@ -103,6 +106,12 @@ pub(super) struct Steering {
     pub(super) unnamed: HashSet<Id>,
     /// The QUIC server ids that were written last.
     pub(super) server_ids: Option<ServerIds>,
+    /// The other balancers of the cluster, if there is one.
+    pub(super) peers: Option<Peers>,
+    /// A member has got another index, and with it another check.
+    pub(super) has_new_checks: bool,
+    /// There is something to be told to peers.
+    pub(super) has_news: bool,
     /// What peers know of the notes, where there are peers.
     pub(super) renewals: Option<Renewals>,
     /// Notes that were used well after the last use that peers know of, found by sweeps: to be told.
@@ -116,7 +125,6 @@ impl Steering {
         vips: Vec<Vip>,
         pool: MemberPool,
         next_vip: u32,
-        now_ns: u64,
     ) -> Self {
         let seed = plane.flow_seed();
         Self {
@@ -129,12 +137,14 @@ impl Steering {
             tunnel_mtu: config::Tunnel::default().mtu,
             resolutions: BTreeMap::new(),
             next_vip,
-            incarnation: now_ns,
             leases: BTreeMap::new(),
             admission: Admission::default(),
             left_out: Vec::new(),
             unnamed: HashSet::new(),
             server_ids: None,
+            peers: None,
+            has_new_checks: false,
+            has_news: false,
             renewals: None,
             renewed: Vec::new(),
         }
@@ -173,13 +183,21 @@ impl Steering {
 
     /// Lets a VIP's slots become what members and health ask for.
     pub(super) fn replan(&mut self, place: usize, urgency: Urgency, now_ns: u64) {
-        let crowded = self.notes as u64 * 10 > u64::from(self.plane.note_capacity()) * 9;
+        self.judge_together(place, now_ns);
+        self.has_news = true;
+        let is_held_back = self.peers.as_ref().is_some_and(|peers| peers.holds_back(now_ns));
+        let crowded = self.is_crowded() || self.has_crowded_peer(place);
         let seed = self.table_seed();
         let vip = &mut self.vips[place];
         // Also of a change that waits: what an operator asked for outlives the daemon.
         for member in &vip.members {
             self.plane
                 .set_target_state(member.id, member.flags(), member.weight, member.deadline_ns);
+            self.plane.set_target_drains(member.id, member.drains);
+        }
+        // All is planned when it is over. A VIP without owners has nothing that could be kept.
+        if is_held_back && vip.serving != Serving::Nobody {
+            return;
         }
         let crowded = crowded && vip.table.history() == History::Noted;
         if urgency == Urgency::Discretion && crowded && vip.serving == Serving::Healthy {
@@ -194,6 +212,9 @@ impl Steering {
             return;
         }
         vip.waiting = false;
+        for member in &mut vip.members {
+            member.left &= member.state() == State::HardDown;
+        }
         let mut plan = plan_of(vip, seed);
         // Who has left once has nothing left to leave, until it serves again because nobody else can.
         plan.leaving
@@ -226,8 +247,13 @@ impl Steering {
         vip.table.retarget(&plan.desired, &plan.failing, now_ns);
         self.flush(place);
         for id in plan.leaving {
-            self.reincarnate(place, id, now_ns);
+            self.reincarnate(place, id);
         }
+    }
+
+    /// Whether there is no room for the notes of a change that can wait.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.notes as u64 * 10 > u64::from(self.plane.note_capacity()) * 9
     }
 
     /// Writes the slots that changed.
@@ -248,27 +274,39 @@ impl Steering {
     }
 
     /// A member that left its slots for good gets another index: notes of its old life never count again.
-    pub(super) fn reincarnate(&mut self, place: usize, id: Id, now_ns: u64) {
-        let Some(fresh) = self.pool.allocate() else {
-            tracing::error!("no free target for a backend that went silent: raise limits.targets");
+    pub(super) fn reincarnate(&mut self, place: usize, id: Id) {
+        let Some(member) = self.vips[place].member_mut(id) else {
             return;
         };
-        self.incarnation = self.incarnation.max(now_ns) + 1;
-        let incarnation = self.incarnation;
+        let next = member.incarnation + 1;
+        if let Some(old) = self.begin_life(place, id, next) {
+            self.retire(&old);
+        }
+    }
+
+    /// A member begins the life of this name, under another index; gives what it was until now, whose index is to be
+    /// retired when no slot names it any more.
+    pub(super) fn begin_life(&mut self, place: usize, id: Id, incarnation: u64) -> Option<Member> {
+        let Some(fresh) = self.pool.allocate() else {
+            tracing::error!("no free target for a backend that was given up: raise limits.targets");
+            return None;
+        };
         let vip = &mut self.vips[place];
         let vip_id = vip.id;
         let Some(member) = vip.member_mut(id) else {
-            return;
+            self.pool.release(fresh);
+            return None;
         };
         let old = member.clone();
         member.id = fresh;
-        member.incarnation = incarnation;
+        (member.incarnation, member.born) = (incarnation, incarnation);
         member.founding = false;
-        member.left = member.health == State::HardDown;
+        member.left = member.state() == State::HardDown;
         let new = member.clone();
         self.install(vip_id, &new);
-        self.retire(&old);
         self.name_members();
+        self.has_new_checks = true;
+        Some(old)
     }
 
     /// What is to be checked, and how.

@@ -7,7 +7,8 @@ use foobar_common::slot::Phase;
 
 use super::steering::{Steering, Vip};
 use crate::admin::{
-    BackendStatus, DropCounters, NotesStatus, PhaseCounts, Status, SweepStatus, VipStatus, VrrpStatus,
+    BackendStatus, ClusterStatus, DropCounters, NotesStatus, PhaseCounts, Status, SweepStatus, VipStatus,
+    VrrpStatus,
 };
 use crate::balancer::plan::Serving;
 use crate::cluster::vrrp::{self, Snapshot, Told};
@@ -25,6 +26,7 @@ pub(super) struct Context<'a> {
     pub(super) last_reload_error: Option<String>,
     pub(super) sweeps: SweepStatus,
     pub(super) election: Told,
+    pub(super) cluster: Option<ClusterStatus>,
     pub(super) now_ns: u64,
 }
 
@@ -56,6 +58,7 @@ impl Steering {
             drained: self.plane.is_drained(),
             vrrp: context.election.routers.iter().map(router_status).collect(),
             vrrp_unclaimed: named(&context.election.unclaimed),
+            cluster: context.cluster.clone(),
             counters: Counter::ALL
                 .iter()
                 .map(|&counter| (counter.name().to_owned(), counters.get(counter)))
@@ -81,6 +84,7 @@ impl Steering {
                 weight: member.weight,
                 server_id: member.server_id.map(|id| id.to_string()),
                 state: state(member.health).to_owned(),
+                common: member.common.map(|common| state(common).to_owned()),
                 drained: member.drained,
                 removed: member.removed,
                 trouble: member.trouble.clone(),

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::figures::name_of;
 use super::stage::{ECHO_PORT, FAMILIES, Forward, PORT, TUNNEL_SOURCE};
+use crate::cluster::{self, wait_agreed};
 use crate::lb::{Balancer, Config};
 use crate::vrrp::{ROUTER_ID, until, wait_state};
 use crate::world::{Backend, Family, Lb, World};
@@ -73,8 +74,8 @@ pub struct Settings {
     pub vip_lines: Vec<&'static str>,
     /// Lines of the streams' check.
     pub check_lines: Vec<&'static str>,
-    /// Further tables of each balancer's file, such as how it talks to the other one.
-    pub tables: [Vec<&'static str>; 2],
+    /// They are balancers of one cluster: they talk to each other.
+    pub clustered: bool,
 }
 
 /// A backend that is added is found soon, and a busy machine's is not taken for a dead one, which it might be at one
@@ -95,7 +96,7 @@ impl Settings {
             seeds: [seed; 2],
             vip_lines: Vec::new(),
             check_lines: PATIENT_CHECKS.to_vec(),
-            tables: [Vec::new(), Vec::new()],
+            clustered: true,
         }
     }
 
@@ -107,7 +108,7 @@ impl Settings {
         config.check_lines.clone_from(&self.check_lines);
         config.vip_lines.push("slots = 4096");
         config.vip_lines.extend(&self.vip_lines);
-        config.tables.clone_from(&self.tables[index(which)]);
+        config.clustered = self.clustered;
         if self.forward == Forward::Agents {
             config.vip_lines.extend([
                 "table = \"rendezvous\"",
@@ -173,6 +174,9 @@ impl<'w> Foobar<'w> {
     /// # Errors
     /// Where they don't get there.
     pub fn start(world: &'w World, settings: Settings) -> Result<Self> {
+        if settings.clustered {
+            cluster::form(world, settings.seeds[0])?;
+        }
         let configs = [
             settings.config(world, Lb::First)?,
             settings.config(world, Lb::Second)?,
@@ -187,6 +191,9 @@ impl<'w> Foobar<'w> {
             let balancer = &mut balancers[index(which)];
             balancer.wait_owners(&configs[index(which)])?;
             wait_state(balancer, state)?;
+            if settings.clustered {
+                wait_agreed(balancer)?;
+            }
         }
         Ok(Self {
             world,

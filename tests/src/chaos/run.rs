@@ -100,7 +100,11 @@ pub fn run(request: Request, progress: &mut dyn FnMut(&str) -> Result<()>) -> Re
 fn settings(scenario: Scenario, seed: u64) -> Settings {
     let mut settings = Settings::new(1..=scenario.backends(), scenario.forward(), seed);
     match scenario {
-        Scenario::ControlSeed => settings.seeds[1] = seed.wrapping_add(1),
+        // A cluster would refuse it.
+        Scenario::ControlSeed => {
+            settings.seeds[1] = seed.wrapping_add(1);
+            settings.clustered = false;
+        }
         Scenario::ControlHistory => settings.vip_lines.push("tracking = \"none\""),
         Scenario::FlapAgents | Scenario::Flap => {
             settings.check_lines = vec![

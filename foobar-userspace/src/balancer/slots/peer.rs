@@ -52,7 +52,15 @@ impl SlotTable {
     }
 
     /// A balancer that has had no flow yet takes over the slot that its peer has.
+    ///
+    /// What it remembers is as this table has it: a peer whose configuration is another yet may keep it otherwise.
     pub fn join(&mut self, i: usize, peer: ColdSlot) {
+        let slot = match self.history {
+            History::Noted => peer.slot,
+            History::Kept => kept::named(peer.slot),
+            History::Forgotten => Slot::settled(peer.slot.current),
+        };
+        let peer = ColdSlot { slot, ..peer };
         if self.slots[i] != peer {
             self.put(i, peer);
         }

@@ -1,6 +1,6 @@
 //! What the reasons to want a router less make of it. Pure.
 //!
-//! A new reason (a digest that differs from the peers', notes that are missing, a canary that fails) gets its place
+//! A new reason (a canary that fails) gets its place
 //! in [`Reason`] and its effect in [`standing`]; everything else follows.
 
 use std::collections::BTreeSet;
@@ -22,6 +22,8 @@ pub enum Reason {
     NoBackend,
     /// A backend that was there from the beginning has not been judged yet.
     Unchecked,
+    /// The peers' tables and notes are not here yet, or what this balancer steers by is not what they do.
+    Joining,
     /// An operator drains the balancer.
     Drained,
 }
@@ -37,6 +39,7 @@ impl Reason {
             Self::Detached => "detached",
             Self::NoBackend => "no_backend",
             Self::Unchecked => "unchecked",
+            Self::Joining => "joining",
             Self::Drained => "drained",
         }
     }
@@ -68,7 +71,7 @@ pub(super) fn standing(group: &Vrrp, reasons: &BTreeSet<Reason>) -> Standing {
             Reason::LinkDown | Reason::NoAddress | Reason::NoSocket => return Standing::Mute,
             Reason::Detached => group.track.detached,
             Reason::NoBackend => group.track.no_backend,
-            Reason::Unchecked => {
+            Reason::Unchecked | Reason::Joining => {
                 ready = false;
                 Lowering::By(0)
             }
@@ -105,6 +108,7 @@ mod tests {
         assert_eq!(of(&[]), contends(200, true));
         assert_eq!(of(&[Reason::NoBackend]), contends(150, true));
         assert_eq!(of(&[Reason::Unchecked]), contends(200, false));
+        assert_eq!(of(&[Reason::Joining]), contends(200, false));
         assert_eq!(of(&[Reason::Drained]), contends(1, false));
         assert_eq!(of(&[Reason::NoBackend, Reason::Drained]), contends(1, false));
         assert_eq!(of(&[Reason::Detached, Reason::NoBackend]), Standing::Out);
