@@ -94,8 +94,22 @@ fn a_flapping_backend_breaks_its_own_streams_only_while_vips_move() -> Result<()
 
 #[test]
 fn a_backend_is_added_and_a_balancer_dies_and_agents_keep_every_stream() -> Result<()> {
-    let figures = slice(Scenario::CompoundAgents, 1)?;
-    assert_eq!((figures.faults.len(), figures.held.streams), (1, STREAMS));
+    let figures = slice(Scenario::CompoundAgents, 2)?;
+    assert_eq!((figures.faults.len(), figures.held.streams), (2, STREAMS));
+    Ok(())
+}
+
+#[test]
+fn a_backend_is_added_and_a_balancer_dies_and_notes_keep_every_stream() -> Result<()> {
+    let figures = slice(Scenario::Compound, 2)?;
+    assert_eq!((figures.faults.len(), figures.held.streams), (2, STREAMS));
+    Ok(())
+}
+
+#[test]
+fn a_flapping_backend_breaks_its_own_streams_only_while_vips_move_and_notes_follow() -> Result<()> {
+    let figures = slice(Scenario::Flap, 2)?;
+    assert!(sum(&figures.held.of_dead_backends) > 0, "{figures:#?}");
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::pair::{Kernel, PLACES, Pair, connect, cut, index};
+use super::pair::{PLACES, Pair, connect, cut, index};
 use super::probe::Echo;
 use super::stage::{ECHO_PORT, FAMILIES, PORT};
 use crate::netns::Namespace;
@@ -112,7 +112,7 @@ impl Pair for Classic<'_> {
         host.router.kill()
     }
 
-    fn come_back(&mut self, which: Lb, _: Kernel) -> Result<()> {
+    fn come_back(&mut self, which: Lb) -> Result<()> {
         connect(self.world, which)?;
         self.start_on(which)?;
         if which == Lb::First {

@@ -21,7 +21,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask chaos", bin_name = "cargo xtask chaos")]
 struct Args {
-    /// Which scenarios [default: all that need no link between balancers]
+    /// Which scenarios [default: all]
     #[arg(value_enum)]
     scenario: Vec<Scenario>,
     /// How long each one goes on, instead of its own number of rounds
@@ -67,8 +67,7 @@ impl Args {
         };
         std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
         let scenarios = if self.scenario.is_empty() {
-            let all = Scenario::value_variants().iter().copied();
-            all.filter(|scenario| scenario.is_usual()).collect()
+            Scenario::value_variants().to_vec()
         } else {
             self.scenario
         };

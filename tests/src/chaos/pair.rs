@@ -37,15 +37,6 @@ pub const fn other(than: Lb) -> Lb {
     }
 }
 
-/// What a host that comes back has in its kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kernel {
-    /// Nothing: it was started anew.
-    Empty,
-    /// What was there: only its processes had died, and its link.
-    Kept,
-}
-
 /// Two routers of one VIP, whoever makes them. The first is active while it lives.
 pub trait Pair {
     /// A router's host dies: all its processes, and its port of the switch, in one step. Nobody's carrier changes.
@@ -54,11 +45,11 @@ pub trait Pair {
     /// Where it could not be done.
     fn die(&mut self, which: Lb) -> Result<()>;
 
-    /// A host that has died runs again; returns when it has its place again.
+    /// A host that has died runs again, with nothing in its kernel; returns when it has its place again.
     ///
     /// # Errors
     /// Where it does not get there.
-    fn come_back(&mut self, which: Lb, kernel: Kernel) -> Result<()>;
+    fn come_back(&mut self, which: Lb) -> Result<()>;
 }
 
 /// What both are configured to do.
@@ -305,10 +296,8 @@ impl Pair for Foobar<'_> {
         self.balancer(which).kill()
     }
 
-    fn come_back(&mut self, which: Lb, kernel: Kernel) -> Result<()> {
-        if kernel == Kernel::Empty {
-            self.balancer(which).detach()?;
-        }
+    fn come_back(&mut self, which: Lb) -> Result<()> {
+        self.balancer(which).detach()?;
         connect(self.world, which)?;
         let config = self.settings.config(self.world, which)?;
         let balancer = self.balancer(which);

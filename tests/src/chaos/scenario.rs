@@ -5,7 +5,6 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::pair::Kernel;
 use super::stage::Forward;
 use crate::world::Backend;
 
@@ -23,11 +22,12 @@ pub enum Scenario {
     LbCycle,
     /// A backend dies and lives once a second, while the VIPs change their balancer; with candidates for agents
     FlapAgents,
-    /// The same without agents: needs balancers that talk to each other
+    /// The same without agents
     Flap,
-    /// A backend comes or goes and the active balancer's host dies at once; with candidates for agents
+    /// A backend comes or goes and the active balancer's host dies at once, and returns with nothing in its kernel; with
+    /// candidates for agents
     CompoundAgents,
-    /// The same without agents, and the host returns with nothing in its kernel: needs balancers that talk to each other
+    /// The same without agents
     Compound,
     /// The balancers hear nothing of each other, both are active, and hear each other again
     Split,
@@ -42,11 +42,6 @@ impl Scenario {
     pub fn name(self) -> String {
         self.to_possible_value()
             .map_or_else(|| format!("{self:?}"), |value| value.get_name().to_owned())
-    }
-
-    /// Whether it is run when none is named.
-    pub const fn is_usual(self) -> bool {
-        !matches!(self, Self::Flap | Self::Compound)
     }
 
     /// How often something goes wrong, unless it is told otherwise.
@@ -100,15 +95,6 @@ impl Scenario {
         match self {
             Self::CompoundAgents | Self::FlapAgents => Forward::Agents,
             _ => Forward::L2,
-        }
-    }
-
-    /// What a balancer's host that died in it has in its kernel when it returns.
-    pub const fn kernel(self) -> Kernel {
-        match self {
-            // Nobody could tell it which flows are whose.
-            Self::CompoundAgents => Kernel::Kept,
-            _ => Kernel::Empty,
         }
     }
 

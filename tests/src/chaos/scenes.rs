@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::pair::{Foobar, Isolated, Kernel, PLACES, Pair, index, isolate, other};
+use super::pair::{Foobar, Isolated, PLACES, Pair, index, isolate, other};
 use super::scenario::Scenario;
 use super::stage::Stage;
 use super::timeline::Mark;
@@ -134,7 +134,7 @@ pub fn hosts_die(stage: &mut Stage<'_>, pair: &mut impl Pair, plan: &mut Plan<'_
         pair.die(Lb::First)?;
         sleep(AFTER);
         stage.timeline.mark(Mark::Return, "lb returns");
-        pair.come_back(Lb::First, Kernel::Empty)?;
+        pair.come_back(Lb::First)?;
     }
     sleep(plan.pace.calm);
     Ok(())
@@ -253,7 +253,7 @@ fn change_and_die(
         pair.die(Lb::First)?;
         sleep(AFTER);
         stage.timeline.mark(Mark::Return, "lb returns");
-        pair.come_back(Lb::First, scenario.kernel())?;
+        pair.come_back(Lb::First)?;
     }
     sleep(plan.pace.calm);
     Ok(())

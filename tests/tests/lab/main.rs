@@ -8,6 +8,7 @@ mod failures;
 mod ipv6;
 mod isolation;
 mod operators;
+mod resolver;
 mod scaling;
 mod visitors;
 
@@ -19,7 +20,7 @@ use foobar_tests::lab::Lab;
 
 type Stage = (&'static str, fn(&Lab) -> Result<String>);
 
-const STAGES: [Stage; 11] = [
+const STAGES: [Stage; 12] = [
     ("a command on the client just works", visitors::commands_just_work),
     (
         "a browser signs up and publishes an article",
@@ -30,6 +31,10 @@ const STAGES: [Stage; 11] = [
         visitors::curls_are_spread,
     ),
     ("names, pings and 200 curls by IPv6", ipv6::ipv6_works_throughout),
+    (
+        "a caching resolver believes the zone",
+        resolver::a_resolver_believes_the_zone,
+    ),
     (
         "nothing on the edge reaches app or database",
         isolation::tiers_are_isolated,

@@ -28,7 +28,7 @@ pub(crate) fn create(run: &Run) -> Result<()> {
     fs::create_dir_all(&certificates)?;
     fs::create_dir_all(&secrets)?;
     fs::set_permissions(&secrets, fs::Permissions::from_mode(0o700))?;
-    for (name, bytes) in [("jwt.secret", 32), ("db.password", 24), ("seed", 16)] {
+    for (name, bytes) in [("jwt.secret", 32), ("db.password", 24)] {
         let file = secrets.join(name);
         if !file.exists() {
             fs::write(&file, random_hex(bytes)?)

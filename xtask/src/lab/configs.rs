@@ -77,12 +77,12 @@ pub(crate) fn lb(files: Files<'_>, host: Host, webs: &[Host]) -> String {
         r#"interface = "eth0"
 pin_dir = "{pins}"
 admin_socket = "{socket}"
-seed_file = "{seed}"
+cluster = "{cluster}"
 peer_macs = [{peers}]
 "#,
         pins = files.run.join("bpf").join(host.to_string()).display(),
         socket = files.run.join(format!("{host}.sock")).display(),
-        seed = files.run.join("secrets/seed").display(),
+        cluster = files.run.join(format!("secrets/{host}.cluster")).display(),
         peers = peers.join(", "),
     );
     for (router_id, vip) in (1..).zip(VIPS) {

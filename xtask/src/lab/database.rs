@@ -116,7 +116,9 @@ pub(crate) fn grant(run: &Run) -> Result<()> {
     let file = run.directory().join("secrets/db.password");
     let password = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     // Through standard input: a command line is readable by everybody on the machine.
-    network::feed(&mut client(run), &grants(password.trim())).context("cannot make the app's account")
+    exec::filter(&mut client(run), &grants(password.trim()))
+        .map(drop)
+        .context("cannot make the app's account")
 }
 
 /// The app's account: its migrations create and alter tables, nothing else needs more than the rows.

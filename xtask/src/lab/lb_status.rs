@@ -14,6 +14,26 @@ use crate::{exec, workspace};
 #[derive(Debug, Deserialize)]
 struct Status {
     vips: Vec<Vip>,
+    cluster: Option<Cluster>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Cluster {
+    /// It may take VIPs over.
+    ready: bool,
+    /// Why it may not.
+    waits_for: Option<String>,
+    peers: Vec<Peer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Peer {
+    name: String,
+    /// Its tables and notes are there.
+    complete: bool,
+    same_configuration: Option<bool>,
+    /// The services for which it steers by something else.
+    differing: Vec<serde_json::Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,6 +73,18 @@ pub(crate) fn sends_nothing_new(run: &Run, host: Host, backend: IpAddr) -> Resul
 /// Nothing if the balancer answers for all services of this VIP, else for which one it doesn't.
 pub(crate) fn owns(run: &Run, host: Host, vip: &str) -> Result<()> {
     judge_ownership(&ask(run, host)?, host, vip)
+}
+
+/// Nothing if the balancer agrees with its peers, else about what it does not.
+pub(crate) fn agrees(run: &Run, host: Host) -> Result<()> {
+    judge_agreement(&ask(run, host)?, host)
+}
+
+/// The VIPs that the balancer answers for, where it can be asked.
+pub(crate) fn owned(run: &Run, host: Host) -> Option<Vec<String>> {
+    let status = ask(run, host).ok()?;
+    let owned = status.vips.into_iter().filter(|vip| vip.owned);
+    Some(owned.map(|vip| vip.name).collect())
 }
 
 fn ask(run: &Run, host: Host) -> Result<Status> {
@@ -110,6 +142,30 @@ fn judge_ownership(status: &Status, host: Host, vip: &str) -> Result<()> {
     }
 }
 
+fn judge_agreement(status: &Status, host: Host) -> Result<()> {
+    let Some(cluster) = &status.cluster else {
+        bail!("{host} is in no cluster");
+    };
+    if !cluster.ready {
+        bail!(
+            "{host} waits: {}",
+            cluster.waits_for.as_deref().unwrap_or_default()
+        );
+    }
+    for peer in &cluster.peers {
+        if !peer.complete {
+            bail!("{host} does not have what {} has", peer.name);
+        }
+        if peer.same_configuration != Some(true) || !peer.differing.is_empty() {
+            bail!("{host} steers by something else than {}", peer.name);
+        }
+    }
+    if cluster.peers.is_empty() {
+        bail!("{host} has no peer");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +202,25 @@ mod tests {
         );
         status.vips[0].owned = false;
         assert!(judge_ownership(&status, host, "a").is_err());
+    }
+
+    #[test]
+    fn balancers_agree_when_each_has_all_of_the_other() {
+        let judged = |cluster: &str| {
+            let status = parse(&format!(r#"{{"vips":[],"cluster":{cluster}}}"#)).unwrap();
+            judge_agreement(&status, Host::Lb(1)).map_err(|error| error.to_string())
+        };
+        let peer = |complete: bool, same: &str, differing: &str| {
+            format!(
+                r#"{{"ready":true,"waits_for":null,"peers":[{{"name":"lb2","complete":{complete},"same_configuration":{same},"differing":[{differing}]}}]}}"#
+            )
+        };
+        assert_eq!(judged(&peer(true, "true", "")), Ok(()));
+        assert!(judged(&peer(false, "true", "")).is_err());
+        assert!(judged(&peer(true, "false", "")).is_err());
+        assert!(judged(&peer(true, "true", r#"{"service":"a"}"#)).is_err());
+        assert!(judged("null").is_err());
+        assert!(judged(r#"{"ready":true,"peers":[]}"#).is_err());
     }
 
     #[test]

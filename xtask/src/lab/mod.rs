@@ -1,10 +1,11 @@
 //! The lab: the whole stack on one machine, each host a network namespace.
 //!
 //! `topology` says who is there, `configs` what they are told (both pure); `network`, `processes`,
-//! `database` and `certificates` make it; `up`, `drain` and `down` are the order of events. Knows the roles
+//! `database`, `certificates` and `cluster` make it; `up`, `drain` and `down` are the order of events. Knows the roles
 //! by their configuration files and their answers only, never by their code.
 
 mod certificates;
+mod cluster;
 mod configs;
 mod database;
 mod down;

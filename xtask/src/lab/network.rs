@@ -4,11 +4,11 @@
 //! a namespace removes all that is in it.
 
 use std::fs;
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::configs;
 use super::topology::{Host, Interface, Run, Segment, Shape, VIPS, Vip};
@@ -93,7 +93,7 @@ pub(crate) fn create_host(run: &Run, host: Host, shape: Shape, pass: &Path) -> R
         }
     }
     let mut nft = in_namespace(&namespace);
-    feed(nft.args(["nft", "-f", "-"]), &configs::packet_filter(host))
+    exec::filter(nft.args(["nft", "-f", "-"]), &configs::packet_filter(host)).map(drop)
 }
 
 fn plug(run: &Run, host: Host, interface: &Interface, pass: &Path) -> Result<()> {
@@ -269,27 +269,6 @@ pub(crate) fn in_namespace(namespace: &str) -> Command {
 
 fn ip(words: &[&str]) -> Result<()> {
     exec::output(Command::new("ip").args(words)).map(drop)
-}
-
-/// Runs a command with a text as its standard input.
-pub(crate) fn feed(command: &mut Command, text: &str) -> Result<()> {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(text.as_bytes())?;
-    }
-    let output = child.wait_with_output()?;
-    if !output.status.success() {
-        bail!(
-            "{command:?} ended with {}: {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(())
 }
 
 /// Mounts a bpffs of the run's own: `ip netns exec` hides the machine's.

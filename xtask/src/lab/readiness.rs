@@ -100,6 +100,7 @@ fn site(run: &Run) -> Result<()> {
     }
     for vip in VIPS {
         lb_status::owns(run, vip.owner, vip.name)?;
+        lb_status::agrees(run, vip.owner)?;
     }
     // And by name, as a user comes.
     curl(run, Host::Client, &[&format!("https://{SITE}/")])

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::state::State;
 use super::topology::{Host, Run, SITE, VIPS};
-use super::{certificates, network};
+use super::{certificates, lb_status, network};
 use crate::exec;
 
 /// The topology, the addresses, and what to try.
@@ -109,6 +109,15 @@ fn table(state: &State) -> String {
             process.log.display()
         );
     }
+    text.push('\n');
+    for (host, owned) in owners(state) {
+        let said = match owned {
+            None => "does not answer".to_owned(),
+            Some(owned) if owned.is_empty() => "owns no VIP".to_owned(),
+            Some(owned) => format!("owns {}", owned.join(", ")),
+        };
+        let _ = writeln!(text, "  {:<9} {said}", host.to_string());
+    }
     for process in state.dead() {
         let _ = writeln!(
             text,
@@ -118,6 +127,18 @@ fn table(state: &State) -> String {
         );
     }
     text
+}
+
+/// Which VIPs each balancer answers for now.
+fn owners(state: &State) -> Vec<(Host, Option<Vec<String>>)> {
+    let balancers = state
+        .shape
+        .hosts()
+        .into_iter()
+        .filter(|host| matches!(host, Host::Lb(_)));
+    balancers
+        .map(|host| (host, lb_status::owned(&state.run, host)))
+        .collect()
 }
 
 fn describe(state: &State) -> Value {
@@ -149,6 +170,10 @@ fn describe(state: &State) -> Value {
         "vips": VIPS.map(|vip| json!({
             "name": vip.name, "address": vip.address, "ipv6": vip.ipv6, "owner": vip.owner.to_string(),
         })),
+        "owned": owners(state)
+            .into_iter()
+            .map(|(host, owned)| (host.to_string(), json!(owned)))
+            .collect::<serde_json::Map<_, _>>(),
         "hosts": hosts,
         "others": others,
     })

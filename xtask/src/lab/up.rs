@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::roles::{self, Members};
 use super::state::{Lock, State};
 use super::topology::{Host, Run, Shape};
-use super::{certificates, down, drain, network, publish, report};
+use super::{certificates, cluster, down, drain, network, publish, report};
 use crate::setup::{self, Mode};
 use crate::{build, exec, workspace};
 
@@ -108,6 +108,7 @@ fn start(state: &mut State) -> Result<()> {
     }
     state.save()?;
     certificates::create(&state.run)?;
+    cluster::create(&state.run)?;
     network::create_fabric(&state.run)?;
     let members = Members {
         webs: state.shape.webs().collect(),

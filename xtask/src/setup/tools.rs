@@ -35,7 +35,7 @@ const fn tool(program: &'static str, package: &'static str, purpose: &'static st
     }
 }
 
-const TOOLS: [Tool; 20] = [
+const TOOLS: [Tool; 21] = [
     tool("ip", "iproute2", "the lab's network"),
     tool("nft", "nftables", "keeps the lab's segments apart"),
     tool("ethtool", "ethtool", "the lab's network"),
@@ -52,6 +52,7 @@ const TOOLS: [Tool; 20] = [
     tool("chromium", "chromium", "the tests' browser"),
     tool("chromedriver", "chromium-driver", "the tests' browser"),
     tool("certutil", "libnss3-tools", "makes the browser trust the lab"),
+    tool("unbound", "unbound", "the resolver in tests"),
     tool("tshark", "tshark", "reads packets in tests"),
     tool("keepalived", "keepalived", "the other VRRP router in tests"),
     tool("haproxy", "haproxy", "the classic pair in tests"),
