@@ -17,6 +17,9 @@ pub type Causes = BTreeMap<String, u64>;
 /// Milliseconds.
 pub type Ms = f64;
 
+/// A flow's note takes no longer to a peer: one that was opened so shortly before a balancer died may be unheard of.
+const NOTE_TAKES: Duration = Duration::from_millis(10);
+
 /// What a fault did.
 #[derive(Clone, Debug, Serialize)]
 pub struct Fault {
@@ -50,6 +53,8 @@ pub struct Held {
     pub broken: Causes,
     /// Those that broke whose backend was killed in the scenario, by cause.
     pub of_dead_backends: Causes,
+    /// Those of `broken` that were opened so shortly before a fault that the other balancer may not have heard of them.
+    pub unheard: u64,
     /// Those of `broken` that broke after a fault and before it was put right.
     pub broken_in_faults: u64,
     /// The longest time from a request to its answer.
@@ -67,6 +72,8 @@ pub struct Short {
     pub failed: Causes,
     /// Those that failed whose backend was killed in the scenario, or that met it dead.
     pub of_dead_backends: Causes,
+    /// Those of `failed` that were opened so shortly before a fault that the other balancer may not have heard of them.
+    pub unheard: u64,
     /// The longest time from a SYN to a connection: a SYN that is lost is sent again after a second.
     pub longest_opening_ms: Ms,
 }
@@ -151,6 +158,14 @@ pub fn figures(observed: &Observed, killed: &[Backend]) -> Figures {
         causes
     };
     let is_held = |broken: &Broken| matches!(broken.of, Of::Held(_));
+    let is_unheard = |broken: &Broken| {
+        let near = |opened: Duration| {
+            windows
+                .iter()
+                .any(|&(from, _)| opened + NOTE_TAKES >= from && opened <= from + NOTE_TAKES)
+        };
+        !is_dead(broken) && broken.opened.is_some_and(near)
+    };
     let count = |which: &dyn Fn(&Broken) -> bool| broken.iter().filter(|broken| which(broken)).count() as u64;
 
     let gaps: Vec<_> = observed
@@ -196,6 +211,7 @@ pub fn figures(observed: &Observed, killed: &[Backend]) -> Figures {
             exchanges: timed.iter().filter(held_exchange).count() as u64,
             broken: causes(&|broken| is_held(broken) && !is_dead(broken)),
             of_dead_backends: causes(&|broken| is_held(broken) && is_dead(broken)),
+            unheard: count(&|broken| is_held(broken) && is_unheard(broken)),
             broken_in_faults: count(&|broken| is_held(broken) && !is_dead(broken) && inside(broken.at)),
             longest_stall_ms: longest(&|timed| held_exchange(&timed)),
             longest_stall_elsewhere_ms: longest(&|timed| held_exchange(&timed) && !touched(timed)),
@@ -207,6 +223,7 @@ pub fn figures(observed: &Observed, killed: &[Backend]) -> Figures {
                 .count() as u64,
             failed: causes(&|broken| !is_held(broken) && !is_dead(broken)),
             of_dead_backends: causes(&|broken| !is_held(broken) && is_dead(broken)),
+            unheard: count(&|broken| !is_held(broken) && is_unheard(broken)),
             longest_opening_ms: longest(&|timed| timed.of == Of::Short && timed.step == Step::Opening),
         },
         corrupt_bytes: observed.corrupt_at_servers
@@ -269,6 +286,7 @@ mod tests {
             at: at(at_ms),
             cause: Cause::Reset,
             backend: Some(backend),
+            opened: None,
         };
         let event = |at_ms, mark| Event {
             at: at(at_ms),
@@ -315,6 +333,16 @@ mod tests {
         assert_eq!(figures.held.broken, Causes::from([("reset".to_owned(), 2)]));
         assert_eq!(figures.held.broken_in_faults, 1);
         assert_eq!(sum(&figures.short.failed), 1);
+    }
+
+    #[test]
+    fn what_was_opened_just_before_a_fault_may_be_unheard_of() {
+        let mut observed = observed();
+        for (broken, opened_ms) in observed.entries.broken.iter_mut().zip([95, 85, 108]) {
+            broken.opened = Some(at(opened_ms));
+        }
+        let figures = figures(&observed, &[]);
+        assert_eq!((figures.held.unheard, figures.short.unheard), (1, 1));
     }
 
     #[test]

@@ -192,6 +192,7 @@ mod tests {
             at: Duration::from_secs(2),
             cause: Cause::Reset,
             backend: None,
+            opened: None,
         };
         assert_eq!(paths(&observed(Vec::new(), vec![broken])), 1);
     }

@@ -285,6 +285,8 @@ struct Stream {
     requests: Side,
     answers: Receiver,
     backend: Backend,
+    /// When its SYN went out.
+    opened: Instant,
     /// When the last answer came, or the stream was opened.
     used: Instant,
 }
@@ -303,7 +305,8 @@ impl Shared {
             .map(|stream| stream.backend)
             .filter(|&backend| backend != NO_BACKEND);
         if let Some(record) = &self.load.record {
-            record.broken(place_of(record, id), cause, backend);
+            let opened = stream.map(|stream| stream.opened);
+            record.broken(place_of(record, id), cause, backend, opened);
         }
         let report = &mut lock(&self.tally).report;
         *report.failures.entry((cause, backend)).or_default() += 1;
@@ -386,6 +389,7 @@ impl Shared {
             requests: Side::new(id, Direction::Request),
             answers: Receiver::of(id, Direction::Answer),
             backend: NO_BACKEND,
+            opened: start,
             used,
         })
     }

@@ -49,6 +49,8 @@ pub struct Broken {
     pub cause: Cause,
     /// Who had answered it, if anybody had.
     pub backend: Option<Backend>,
+    /// When its SYN went out, if it was opened at all.
+    pub opened: Option<Duration>,
 }
 
 /// Everything that was recorded, in the order of its end.
@@ -90,14 +92,16 @@ impl Record {
     }
 
     /// Notes a stream that has broken just now.
-    pub fn broken(&self, of: Of, cause: Cause, backend: Option<Backend>) {
+    pub fn broken(&self, of: Of, cause: Cause, backend: Option<Backend>, opened: Option<Instant>) {
         let at = self.origin.elapsed();
+        let opened = opened.map(|opened| opened.saturating_duration_since(self.origin));
         self.change(|entries| {
             entries.broken.push(Broken {
                 of,
                 at,
                 cause,
                 backend,
+                opened,
             });
         });
     }
