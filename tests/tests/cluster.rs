@@ -185,6 +185,14 @@ fn configurations_that_differ_are_told_and_a_change_waits_no_longer_than_a_momen
                 .is_ok_and(|status| status["cluster"]["peers"][0]["same_configuration"] == false)
         }))
     })?;
+    // One that lasts is looked into: which slots are they?
+    pair[0].wait("the slots that differ are told", |status| {
+        let differing = &status["cluster"]["peers"][0]["differing"][0];
+        differing["slots"].as_u64() > Some(50)
+            && differing["first_slots"]
+                .as_array()
+                .is_some_and(|slots| slots.len() == 16)
+    })?;
     let mut less = configuration(Lb::Second);
     less.backends.remove(&2);
     pair[1].reload(&less)?;

@@ -5,7 +5,8 @@
 //! 1. An observer who sees no member up is not asked while another sees one: its own link is the likelier cause.
 //! 2. Of the observers that are asked, those who have no judgement yet have no voice.
 //! 3. A member is up if all of them see it up, silent (hard down) if all of them hear nothing, else failing (soft
-//!    down): it takes no new flows, and keeps those that it has.
+//!    down): it takes no new flows, and keeps those that it has. It is not silent while any observer, asked or not,
+//!    hears it fail.
 //!
 //! So one balancer that can't reach a backend keeps new flows away from it on all, for clients come by any; and no
 //! backend's flows are given up while anybody hears it.
@@ -34,7 +35,8 @@ pub fn merge<'a>(own: &'a View, peers: impl IntoIterator<Item = &'a View>) -> BT
     let sees_one = |view: &&View| view.values().any(|seen| *seen == Observed::Up);
     let somebody = observers.iter().any(sees_one);
     let asked: Vec<&View> = observers
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|view| !somebody || sees_one(view))
         .collect();
     own.keys()
@@ -44,18 +46,21 @@ pub fn merge<'a>(own: &'a View, peers: impl IntoIterator<Item = &'a View>) -> BT
                 .filter_map(|view| view.get(address).copied())
                 .filter(|seen| *seen != Observed::Unknown)
                 .collect();
-            (*address, judge(&voices))
+            let is_heard = observers
+                .iter()
+                .any(|view| view.get(address) == Some(&Observed::SoftDown));
+            (*address, judge(&voices, is_heard))
         })
         .collect()
 }
 
-fn judge(voices: &[Observed]) -> Judgement {
+fn judge(voices: &[Observed], is_heard: bool) -> Judgement {
     let all = |state| voices.iter().all(|voice| *voice == state);
     let state = if voices.is_empty() {
         Observed::Unknown
     } else if all(Observed::Up) {
         Observed::Up
-    } else if all(Observed::HardDown) {
+    } else if all(Observed::HardDown) && !is_heard {
         Observed::HardDown
     } else {
         Observed::SoftDown
@@ -118,6 +123,12 @@ mod tests {
             [HardDown, SoftDown],
             "nobody reaches any"
         );
+    }
+
+    #[test]
+    fn flows_are_kept_while_one_hears_their_member_who_is_not_asked() {
+        assert_eq!(states(&[HardDown, Up], &[&[SoftDown, SoftDown]]), [SoftDown, Up]);
+        assert_eq!(states(&[SoftDown, HardDown], &[&[HardDown, Up]]), [SoftDown, Up]);
     }
 
     #[test]

@@ -208,16 +208,20 @@ impl Steering {
         let notes = self.plane.notes();
         let mut messages = Vec::new();
         let mut gathered: Vec<Gathered<'_>> = Vec::new();
-        for vip in &self.vips {
+        let (mut by_id, mut by_slot) = (HashMap::new(), BTreeMap::new());
+        for (nth, vip) in self.vips.iter().enumerate() {
             messages.push(Message::Table(super::peers::table_of(vip, now_ns)));
             gathered.push(Gathered::new(vip));
+            by_id.insert(vip.id, nth);
+            by_slot.insert(vip.base, nth);
         }
         for entry in notes.all() {
             match entry {
                 NoteEntry::Noted { key, note, .. } => {
-                    let Some(of_vip) = gathered.iter_mut().find(|of_vip| of_vip.vip.id == key.vip) else {
+                    let Some(&nth) = by_id.get(&key.vip) else {
                         continue;
                     };
+                    let of_vip = &mut gathered[nth];
                     let idle = age(now, note.used);
                     let counts = of_vip.vip.is_noting(of_vip.vip.slot_of(seed, &key));
                     if counts && idle <= note_lifetime(of_vip.vip.idle_ns()) {
@@ -225,12 +229,12 @@ impl Steering {
                     }
                 }
                 NoteEntry::Pending { set, note } => {
-                    let is_in = |vip: &Vip| note.slot().wrapping_sub(vip.base) < vip.config.slots;
-                    let Some(of_vip) = gathered.iter_mut().find(|of_vip| is_in(of_vip.vip)) else {
+                    let Some((_, &nth)) = by_slot.range(..=note.slot()).next_back() else {
                         continue;
                     };
+                    let of_vip = &mut gathered[nth];
                     let slot = note.slot() - of_vip.vip.base;
-                    if !of_vip.vip.is_noting(slot) {
+                    if slot >= of_vip.vip.config.slots || !of_vip.vip.is_noting(slot) {
                         continue;
                     }
                     if let Some(member) = of_vip.place(note.member()) {

@@ -614,3 +614,43 @@ impl Steering {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(lines: &str) -> Digest {
+        let text = format!("interface = \"eth0\"\n{lines}");
+        configuration_digest(&crate::config::parse("lb.toml", &text).expect("valid").vips)
+    }
+
+    fn vip(name: &str, port: u16, lines: &str, weights: [u16; 2]) -> String {
+        format!(
+            "[[vip]]\nname = \"{name}\"\naddress = \"192.0.2.101\"\nport = {port}\n{lines}\n\
+             [[vip.backend]]\naddress = \"192.0.2.21\"\nweight = {}\n\
+             [[vip.backend]]\naddress = \"192.0.2.22\"\nweight = {}\n",
+            weights[0], weights[1]
+        )
+    }
+
+    #[test]
+    fn configurations_are_alike_in_what_steers_and_not_in_names_order_or_ownership() {
+        let one = vip("a", 80, "", [100, 50]);
+        let other = vip("b", 443, "", [100, 100]);
+        let both = digest(&(one.clone() + &other));
+        assert_eq!(both, digest(&(other.clone() + &one)));
+        assert_eq!(digest(&one), digest(&vip("c", 80, "owned = false", [100, 50])));
+        assert_ne!(digest(&one), both);
+        for changed in [
+            vip("a", 80, "", [50, 100]),
+            vip("a", 81, "", [100, 50]),
+            vip("a", 80, "slots = 256", [100, 50]),
+            vip("a", 80, "table = \"rendezvous\"", [100, 50]),
+            vip("a", 80, "hash = \"source\"", [100, 50]),
+            vip("a", 80, "idle_timeout = \"1m\"", [100, 50]),
+            vip("a", 80, "tracking = \"none\"", [100, 50]),
+        ] {
+            assert_ne!(digest(&one), digest(&changed), "{changed}");
+        }
+    }
+}

@@ -313,6 +313,20 @@ mod tests {
     }
 
     #[test]
+    fn who_joins_keeps_what_its_table_keeps() {
+        let theirs = held(moving(2, 1, NONE), 5);
+        let joined = |history| {
+            let mut table = table(history, held(Slot::settled(3), 0));
+            table.join(0, theirs);
+            table.slots()[0]
+        };
+        assert_eq!(joined(History::Noted), theirs);
+        assert_eq!(joined(History::Forgotten).slot, Slot::settled(2));
+        let kept = joined(History::Kept).slot;
+        assert_eq!((kept.phase(), kept.current, kept.previous), (Phase::Kept, 2, 1));
+    }
+
+    #[test]
     fn kept_slots_remember_the_peers_owners_as_far_as_there_is_room() {
         let kept = |current, previous, older| Slot {
             current,

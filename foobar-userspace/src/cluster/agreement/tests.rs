@@ -322,3 +322,55 @@ fn operators_and_incarnations_go_by_the_highest_number() {
     assert!(first.drain(service(80), address).drained);
     assert!(first.is_crowded(service(80)) && !first.is_crowded(service(81)));
 }
+
+#[test]
+fn a_peer_is_met_once_in_a_session_before_what_it_reports_counts() {
+    let mut pair = Pair::new();
+    pair.connect();
+    pair.deliver();
+    let met = |changes: &[Change]| {
+        let is_met = |change: &&Change| **change == Change::Met("lb2".to_owned());
+        changes.iter().filter(is_met).count()
+    };
+    let place = |wanted: &Change| pair.todo[0].iter().position(|change| change == wanted);
+    assert_eq!(met(&pair.todo[0]), 1);
+    assert!(place(&Change::Met("lb2".to_owned())) < place(&Change::Reported(service(80))));
+    let asked = pair.sides[1].ask("lb1");
+    pair.did(1, asked.into_iter().collect());
+    pair.deliver();
+    assert_eq!(met(&pair.todo[0]), 1, "it has told all again");
+    assert!(pair.standing(1).is_complete);
+}
+
+#[test]
+fn a_peer_that_is_new_is_not_waited_for_and_one_that_is_gone_counts_no_more() {
+    let mut pair = Pair::new();
+    pair.connect();
+    pair.deliver();
+    let first = &mut pair.sides[0];
+    first.set_peers(["lb2".to_owned(), "lb3".to_owned()]);
+    assert!(!first.is_held(0), "it has had no flows");
+    first.set_peers(["lb3".to_owned()]);
+    assert_eq!(first.standings().count(), 1);
+    let far = Envelope {
+        sequence: 0,
+        message: Message::Pull,
+    };
+    assert_eq!(first.receive("lb2", far, 0), []);
+}
+
+#[test]
+fn another_configuration_is_told_at_once() {
+    let mut pair = Pair::new();
+    pair.connect();
+    pair.deliver();
+    let digest = Digest::from([9; 16]);
+    assert!(pair.sides[0].set_configuration(digest));
+    assert!(!pair.sides[0].set_configuration(digest), "it is the same");
+    let pulse = pair.sides[0].pulse();
+    pair.did(0, pulse);
+    pair.deliver();
+    assert!(!pair.standing(1).has_equal_configuration);
+    pair.sides[1].set_configuration(digest);
+    assert!(pair.standing(1).has_equal_configuration);
+}

@@ -178,3 +178,15 @@ fn ages_go_there_and_back() {
     assert_eq!(since_ns(5, NOW), NOW - 5 * MS);
     assert_eq!(since_ns(u32::MAX, 7), 0);
 }
+
+#[test]
+fn tables_differ_where_owners_do_and_not_by_how_members_are_numbered() {
+    let ours = slots(&[settled(1), settled(2), settled(1), settled(NONE)]);
+    let ours = table(service(), &ours, &roster(&[(21, 1), (22, 2)]), NOW);
+    let theirs = slots(&[settled(7), settled(7), settled(3), settled(NONE)]);
+    let theirs = table(service(), &theirs, &roster(&[(21, 7), (23, 3)]), NOW);
+    assert_eq!(differing(&ours, &ours), [0_u32; 0]);
+    assert_eq!(differing(&ours, &theirs), [1, 2]);
+    let shorter = table(service(), &slots(&[settled(1)]), &roster(&[(21, 1)]), NOW);
+    assert_eq!(differing(&ours, &shorter), [1, 2, 3]);
+}

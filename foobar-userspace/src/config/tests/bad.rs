@@ -13,6 +13,13 @@ type Case = (
 
 const BAD: &[Case] = &[
     (
+        "peer_macs",
+        "seed_file = \"/etc/foobar/seed\"\ncluster = \"/var/lib/foobar/cluster\"\npeer_macs",
+        (2, 1),
+        "`seed_file` does not go together with `cluster`",
+        "remove it: the cluster's directory has the seed that its balancers share",
+    ),
+    (
         "port = 443",
         "port = 443\nforward = \"gre\"",
         (8, 11),

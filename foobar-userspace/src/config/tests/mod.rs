@@ -398,7 +398,7 @@ fn what_cannot_change_at_run_time_is_reported_and_kept() {
         .replace("02:00:00:00:00:02", "02:00:00:00:00:03")
         .replace(
             "peer_macs",
-            "pin_dir = \"/p\"\nadmin_socket = \"/s\"\nlimits.notes = 99\npeer_macs",
+            "pin_dir = \"/p\"\nadmin_socket = \"/s\"\ncluster = \"/c\"\nlimits.notes = 99\npeer_macs",
         )
         .replace("port = 53", "port = 53\nslots = 512\nunserved = \"reset\"")
         .replace("\"dns\"", "\"names\"");
@@ -411,12 +411,13 @@ fn what_cannot_change_at_run_time_is_reported_and_kept() {
             "interface",
             "pin_dir",
             "admin_socket",
+            "cluster",
             "limits.notes",
             "names: slots"
         ]
     );
     assert_eq!(
-        (found.fixed[4].old.as_str(), found.fixed[4].new.as_str()),
+        (found.fixed[5].old.as_str(), found.fixed[5].new.as_str()),
         ("65536", "512")
     );
     assert!(found.peer_macs);
