@@ -72,6 +72,8 @@ pub struct Status {
     pub vrrp_unclaimed: BTreeMap<String, u64>,
     /// The cluster, where the balancer is in one.
     pub cluster: Option<ClusterStatus>,
+    /// Who tells routers of VIPs, and what; `null` where nobody does.
+    pub bgp: Option<BgpStatus>,
     /// The data plane's counters, by name.
     pub counters: BTreeMap<String, u64>,
     /// The VIPs, in the configuration's order.
@@ -191,6 +193,56 @@ pub struct DifferenceStatus {
     pub first_slots: Vec<u32>,
 }
 
+/// Announcements by BGP, and BIRD, which makes them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BgpStatus {
+    /// BIRD's process id, while it runs.
+    pub process: Option<u32>,
+    /// BIRD's version.
+    pub version: Option<String>,
+    /// How often BIRD had to be started again.
+    pub restarts: u64,
+    /// What keeps announcements from being as they should be.
+    pub trouble: Option<String>,
+    /// The VIPs' addresses.
+    pub routes: Vec<RouteStatus>,
+    /// The sessions, in the configuration's order.
+    pub sessions: Vec<BgpSessionStatus>,
+}
+
+/// An address that routers may be told of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RouteStatus {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether it is announced.
+    pub announced: bool,
+    /// Why it is not, or would not be by default: `link_down`, `detached`, `no_backend`, `unchecked`,
+    /// `joining`, `drained`.
+    pub reasons: Vec<String>,
+}
+
+/// A BGP session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BgpSessionStatus {
+    /// The neighbor.
+    pub neighbor: IpAddr,
+    /// Its autonomous system.
+    #[serde(rename = "as")]
+    pub remote_as: u32,
+    /// `idle`, `connect`, `active`, `opensent`, `openconfirm`, `established`, `close`, `down`, or `unknown` while BIRD says
+    /// nothing.
+    pub state: String,
+    /// How long the state has lasted, in seconds.
+    pub since_s: Option<u64>,
+    /// The state of the BFD session, where BFD watches over it: `up`, `down`, `init`, `admindown` or `unknown`.
+    pub bfd: Option<String>,
+    /// Routes that it is told, by family: `ipv4`, `ipv6`.
+    pub exported: BTreeMap<String, u64>,
+    /// What ended the last session, or keeps this one from beginning.
+    pub last_error: Option<String>,
+}
+
 /// What the NIC itself lost.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct DropCounters {
@@ -233,6 +285,8 @@ pub struct VipStatus {
     pub owned: bool,
     /// The VRRP group that says so, if one does.
     pub group: Option<String>,
+    /// Whether routers are told that it is here while it may be.
+    pub by_bgp: bool,
     /// `healthy`, `none_up` (all are down, all go on being used) or `nobody`.
     pub serving: String,
     /// A change waits for room for notes.

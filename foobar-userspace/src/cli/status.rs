@@ -9,7 +9,7 @@ use anyhow::Result;
 use http::Method;
 
 use super::client::SocketArgs;
-use crate::admin::{BackendStatus, Status, VrrpStatus};
+use crate::admin::{BackendStatus, BgpStatus, Status, VrrpStatus};
 
 /// Options of `foobar status`.
 #[derive(Debug, clap::Args)]
@@ -90,7 +90,8 @@ fn render(status: &Status) -> String {
     ));
     if status.drained {
         line(
-            "DRAINED by an operator: VIPs of VRRP groups go to other balancers (`foobar lb undrain`)"
+            "DRAINED by an operator: VIPs of VRRP groups, and those that routers are told of, go to other balancers \
+             (`foobar lb undrain`)"
                 .to_owned(),
         );
     }
@@ -110,6 +111,10 @@ fn render(status: &Status) -> String {
         line(String::new());
         vrrp(router).into_iter().for_each(&mut line);
     }
+    if let Some(told) = &status.bgp {
+        line(String::new());
+        bgp(told).into_iter().for_each(&mut line);
+    }
     for vip in &status.vips {
         let phases = vip.phases;
         let trouble = match (vip.serving.as_str(), vip.waiting, vip.waiting_slots) {
@@ -124,6 +129,8 @@ fn render(status: &Status) -> String {
             vip.name,
             vip.service,
             match (vip.owned, &vip.group) {
+                (true, None) if vip.by_bgp => "announced by BGP".to_owned(),
+                (false, None) if vip.by_bgp => "not announced, BGP".to_owned(),
                 (true, None) => "owned".to_owned(),
                 (false, None) => "not owned".to_owned(),
                 (true, Some(group)) => format!("owned by VRRP {group}"),
@@ -222,6 +229,54 @@ fn vrrp(router: &VrrpStatus) -> Vec<String> {
     }
     if let Some(trouble) = &router.trouble {
         lines.push(format!("  CANNOT SEND: {trouble}"));
+    }
+    lines
+}
+
+/// The announcements, in lines.
+fn bgp(told: &BgpStatus) -> Vec<String> {
+    let process = match told.process {
+        Some(process) => format!("process {process}"),
+        None => "DOES NOT RUN".to_owned(),
+    };
+    let version = told.version.as_deref().unwrap_or("-");
+    let mut lines = vec![format!(
+        "bgp by BIRD {version}  {process}  restarts {}",
+        told.restarts
+    )];
+    if let Some(trouble) = &told.trouble {
+        lines.push(format!("  TROUBLE: {trouble}"));
+    }
+    for session in &told.sessions {
+        let since = session
+            .since_s
+            .map_or(String::new(), |since| format!(" for {since} s"));
+        let bfd = session
+            .bfd
+            .as_ref()
+            .map_or_else(|| "without BFD".to_owned(), |state| format!("BFD {state}"));
+        let exported: u64 = session.exported.values().sum();
+        let mut text = format!(
+            "  neighbor {}  AS {}  {}{since}  {bfd}  routes {exported}",
+            session.neighbor,
+            session.remote_as,
+            session.state.to_uppercase()
+        );
+        if session.state != "established"
+            && let Some(error) = &session.last_error
+        {
+            _ = write!(text, "  ({error})");
+        }
+        lines.push(text);
+    }
+    for route in &told.routes {
+        let state = if route.announced { "announced" } else { "WITHDRAWN" };
+        let why = if route.reasons.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", route.reasons.join(", "))
+        };
+        lines.push(format!("  {:<16} {state}{why}", route.address.to_string()));
     }
     lines
 }

@@ -24,6 +24,8 @@ pub struct Difference {
     pub tunnel: bool,
     /// Groups that are new, gone or not the same, by name.
     pub vrrp: Vec<String>,
+    /// Whether routers are told otherwise, or others.
+    pub bgp: bool,
     /// Changes that need a restart with new maps, and are not made at run time.
     pub fixed: Vec<FixedChange>,
 }
@@ -127,6 +129,7 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
         peer_macs: sorted(&old.peer_macs) != sorted(&new.peer_macs),
         tunnel: old.tunnel != new.tunnel,
         vrrp: vrrp_changes(old, new),
+        bgp: old.bgp != new.bgp,
         changed: Vec::new(),
         fixed: fixed_settings(old, new),
     };
@@ -164,6 +167,7 @@ pub fn keep_fixed(old: &Config, new: &Config) -> Config {
         peer_macs: new.peer_macs.clone(),
         tunnel: new.tunnel.clone(),
         vrrp: new.vrrp.clone(),
+        bgp: new.bgp.clone(),
         ..old.clone()
     }
 }

@@ -5,6 +5,7 @@
 //! whether the interface or a backend exists is for others to find out.
 
 pub mod agent;
+mod bgp;
 mod check;
 mod difference;
 mod duration;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use bgp::{Announcement, Bfd, Bgp, Neighbor, Withdrawing};
 pub use difference::{Difference, Field, FixedChange, Reweighted, VipChange, difference, keep_fixed};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use flows::{FlowHash, Tracking};
@@ -64,6 +66,8 @@ pub struct Config {
     pub tunnel: Tunnel,
     /// Groups of VIPs that one balancer of several owns, in the file's order; names and identifiers are unique.
     pub vrrp: Vec<Vrrp>,
+    /// How routers are told of VIPs, if they are.
+    pub bgp: Option<Bgp>,
     /// The services, in the file's order.
     pub vips: Vec<Vip>,
 }
@@ -170,6 +174,8 @@ pub enum Ownership {
     Never,
     /// While it is the Active router of the group with this name.
     Vrrp(String),
+    /// While routers are told that it is here.
+    Bgp,
 }
 
 impl fmt::Display for Ownership {
@@ -178,6 +184,7 @@ impl fmt::Display for Ownership {
             Self::Always => f.write_str("owned = true"),
             Self::Never => f.write_str("owned = false"),
             Self::Vrrp(group) => write!(f, "vrrp = {group:?}"),
+            Self::Bgp => f.write_str("bgp = true"),
         }
     }
 }

@@ -11,9 +11,9 @@ use super::report::{Problems, Report};
 use super::service::{Draft, VIP_KEYS};
 use super::sources::{LIST_KEYS, Lists};
 use super::walk::Section;
-use super::{Config, Limits, tunnel, validate, vrrp};
+use super::{Config, Limits, bgp, tunnel, validate, vrrp};
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "interface",
     "pin_dir",
     "admin_socket",
@@ -24,6 +24,7 @@ const KEYS: [&str; 11] = [
     "tunnel",
     "list",
     "vrrp",
+    "bgp",
     "vip",
 ];
 const LIMIT_KEYS: [&str; 5] = ["slots", "targets", "notes", "pending_notes", "syn_buckets"];
@@ -123,6 +124,7 @@ pub(super) fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems
     let tunnel = tunnel::read(&root, problems);
 
     let groups = vrrp::read(&root, problems);
+    let bgp = bgp::read(&root, problems);
     let lists = root.tables("list", "[[list]]", &LIST_KEYS, problems);
     let mut lists = Lists::read(&lists, directory, problems);
     let sections = root.tables("vip", "[[vip]]", &VIP_KEYS, problems);
@@ -133,6 +135,7 @@ pub(super) fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems
         .collect();
     validate::between_vips(&drafts, problems);
     vrrp::members(&drafts, &groups, problems);
+    bgp::members(&drafts, bgp.as_ref(), problems);
     validate::sums(&drafts, &limits, problems);
     tunnel::sources(&drafts, &tunnel, problems);
 
@@ -149,6 +152,10 @@ pub(super) fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems
             .into_iter()
             .map(vrrp::Draft::finish)
             .collect::<Option<_>>()?,
+        bgp: match bgp {
+            Some(draft) => Some(draft.finish()?),
+            None => None,
+        },
         vips: drafts.into_iter().map(Draft::finish).collect::<Option<_>>()?,
     })
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use super::{check, flows, ports, quic, syn_limit};
 
-pub(super) const VIP_KEYS: [&str; 23] = [
+pub(super) const VIP_KEYS: [&str; 24] = [
     "name",
     "address",
     "port",
@@ -26,6 +26,7 @@ pub(super) const VIP_KEYS: [&str; 23] = [
     "protocol",
     "owned",
     "vrrp",
+    "bgp",
     "slots",
     "table",
     "hash",
@@ -207,6 +208,20 @@ fn ownership(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Spanned<
             "a VIP has `owned` or `vrrp`, not both",
             format!("remove line {line}: the group says who owns the address"),
         );
+    }
+    let bgp = section.boolean("bgp", problems).filter(|bgp| *bgp.get_ref());
+    if let Some(bgp) = &bgp
+        && let Some(other) = (owned.as_ref().map(Spanned::span)).or(group.as_ref().map(Spanned::span))
+    {
+        let line = problems.line(&other);
+        problems.add(
+            bgp.span(),
+            "a VIP that is announced by BGP has neither `owned` nor `vrrp`",
+            format!("remove line {line}: routers choose who gets its packets"),
+        );
+    }
+    if let Some(bgp) = bgp {
+        return Spanned::new(bgp.span(), Ownership::Bgp);
     }
     match (group, owned) {
         (Some(group), _) => {

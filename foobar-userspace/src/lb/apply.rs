@@ -277,12 +277,22 @@ impl Steering {
             let until_ns = match vip.config.ownership {
                 Ownership::Always => u64::MAX,
                 Ownership::Never => 0,
+                Ownership::Bgp if self.announced.contains(&vip.config.address) => u64::MAX,
+                Ownership::Bgp => 0,
                 // Written by the thread that elects.
                 Ownership::Vrrp(_) => continue,
             };
             if let Some(&lease) = self.leases.get(&vip.config.address) {
                 self.plane.set_lease(lease, until_ns);
             }
+        }
+    }
+
+    /// Takes down which addresses routers are told of, and answers for them and no others of theirs.
+    pub(super) fn set_announced(&mut self, announced: BTreeSet<IpAddr>) {
+        if announced != self.announced {
+            self.announced = announced;
+            self.settle_leases();
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::bgp::{Announcements, Route};
 use super::election::Attached;
 use super::link::{Cluster, Happened};
 use super::peers::Peers;
@@ -58,6 +59,7 @@ struct Daemon {
     cluster: Option<Cluster>,
     /// What the speaker was told last.
     groups: Vec<Group>,
+    announcements: Announcements,
     watched: watch::Receiver<Option<Interface>>,
     attached: Attached,
     next_look: Instant,
@@ -141,6 +143,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         speaker: None,
         cluster: None,
         groups: Vec::new(),
+        announcements: Announcements::new(&config.admin_socket),
         watched: interfaces.clone(),
         attached: Attached::Yes,
         next_look: Instant::now() + ATTACHED,
@@ -163,6 +166,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
     daemon.follow().await;
     daemon.announce();
     daemon.elect().await?;
+    daemon.tell_routers().await?;
 
     let (requests, mut admin) = mpsc::channel(64);
     let server = admin::serve(&daemon.config.admin_socket, requests)?;
@@ -205,6 +209,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
     if let Some(cluster) = daemon.cluster.take() {
         cluster.stop(&mut daemon.steering).await;
     }
+    daemon.announcements.stop().await;
     if let Some(speaker) = daemon.speaker.take() {
         tracing::info!("VIPs of VRRP groups are given up");
         speaker.stop().await;
@@ -355,11 +360,28 @@ impl Daemon {
         Ok(())
     }
 
-    /// As [`Self::elect`], where an error is no reason to end.
+    /// As [`Self::elect`] and [`Self::tell_routers`], where an error is no reason to end.
     async fn elect_again(&mut self) {
         if let Err(error) = self.elect().await {
             tracing::error!("VIPs in VRRP groups have no owner here: {error:#}");
         }
+        let routes = self.routes();
+        self.announcements.set_again(&self.config, routes).await;
+        self.steering.set_announced(self.announcements.announced());
+    }
+
+    /// Has routers be told which VIPs they may send here.
+    async fn tell_routers(&mut self) -> Result<()> {
+        let routes = self.routes();
+        self.announcements.set(&self.config, routes).await?;
+        self.steering.set_announced(self.announcements.announced());
+        Ok(())
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        let bgp = self.config.bgp.iter();
+        let of = |bgp| self.steering.routes(bgp, self.attached, self.interface.state);
+        bgp.flat_map(of).collect()
     }
 
     /// Tells the segment which of the VIPs are here.
@@ -417,6 +439,7 @@ impl Daemon {
         }
         self.follow().await;
         self.announce();
+        self.announcements.forget();
         self.elect_again().await;
     }
 
@@ -439,7 +462,8 @@ impl Daemon {
             self.check();
             self.next_sweep = Instant::now() + SWEEP.max(begin.elapsed() * 10);
         }
-        if !self.config.vrrp.is_empty() && begin >= self.next_look {
+        let is_tracked = !self.config.vrrp.is_empty() || self.config.bgp.is_some();
+        if is_tracked && begin >= self.next_look {
             self.next_look = begin + ATTACHED;
             self.attached = match network::xdp_mode(&self.config.interface).await {
                 Ok(XdpMode::None) | Err(_) => Attached::No,
@@ -465,6 +489,7 @@ impl Daemon {
                     Some(speaker) => speaker.tell().await,
                     None => Told::default(),
                 };
+                let bgp = self.announcements.status().await;
                 let checks = self.scheduler.snapshot();
                 let status = self.steering.status(&Context {
                     interface: &self.config.interface,
@@ -479,6 +504,7 @@ impl Daemon {
                         .cluster
                         .as_ref()
                         .and_then(|cluster| cluster.status(&self.steering)),
+                    bgp,
                     now_ns: monotonic_ns(),
                 });
                 // Who asked may be gone.

@@ -17,7 +17,7 @@ pub(super) enum Attached {
 }
 
 /// Whether a VIP's backends were never checked by this balancer: it may send flows to dead ones.
-fn is_new(vip: &Vip) -> bool {
+pub(super) fn is_new(vip: &Vip) -> bool {
     let mut members = vip.members.iter();
     members.any(|member| member.founding && member.health == State::Unknown && !member.removed)
 }

@@ -6,6 +6,7 @@
 mod admission;
 mod adopt;
 mod apply;
+mod bgp;
 mod daemon;
 mod election;
 pub mod entry;
@@ -54,8 +55,8 @@ pub struct Args {
 /// What else `foobar lb` does. The daemon is told by its admin socket.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Hand the VIPs of all VRRP groups over to other balancers, and take none while another one lives; outlasts
-    /// restarts of the daemon
+    /// Hand the VIPs of all VRRP groups over to other balancers, and take none while another one lives; withdraw those
+    /// that routers are told of; outlasts restarts of the daemon
     Drain(DrainArgs),
     /// End that: take VIPs again, as priorities and preemption say
     Undrain(DrainArgs),
@@ -88,7 +89,8 @@ impl DrainArgs {
             println!("{value:#}");
         } else if action == "drain" {
             println!(
-                "draining: the VIPs of VRRP groups are handed over (`foobar status` shows who has them)"
+                "draining: the VIPs of VRRP groups are handed over, and those that routers are told of are withdrawn \
+                 (`foobar status` shows who has them)"
             );
         } else {
             println!("not draining any more: VIPs come back as priorities and preemption say");

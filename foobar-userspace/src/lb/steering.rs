@@ -98,6 +98,8 @@ pub(super) struct Steering {
     pub(super) next_vip: u32,
     /// The index of each VIP address's lease.
     pub(super) leases: BTreeMap<IpAddr, u32>,
+    /// Addresses that routers are told of.
+    pub(super) announced: BTreeSet<IpAddr>,
     /// Source lists and SYN limits.
     pub(super) admission: Admission,
     /// What of the configuration found no room, in words.
@@ -145,6 +147,7 @@ impl Steering {
             peers: None,
             has_new_checks: false,
             has_news: false,
+            announced: BTreeSet::new(),
             renewals: None,
             renewed: Vec::new(),
         }

@@ -7,8 +7,8 @@ use foobar_common::slot::Phase;
 
 use super::steering::{Steering, Vip};
 use crate::admin::{
-    BackendStatus, ClusterStatus, DropCounters, NotesStatus, PhaseCounts, Status, SweepStatus, VipStatus,
-    VrrpStatus,
+    BackendStatus, BgpStatus, ClusterStatus, DropCounters, NotesStatus, PhaseCounts, Status, SweepStatus,
+    VipStatus, VrrpStatus,
 };
 use crate::balancer::plan::Serving;
 use crate::cluster::vrrp::{self, Snapshot, Told};
@@ -27,6 +27,7 @@ pub(super) struct Context<'a> {
     pub(super) sweeps: SweepStatus,
     pub(super) election: Told,
     pub(super) cluster: Option<ClusterStatus>,
+    pub(super) bgp: Option<BgpStatus>,
     pub(super) now_ns: u64,
 }
 
@@ -59,6 +60,7 @@ impl Steering {
             vrrp: context.election.routers.iter().map(router_status).collect(),
             vrrp_unclaimed: named(&context.election.unclaimed),
             cluster: context.cluster.clone(),
+            bgp: context.bgp.clone(),
             counters: Counter::ALL
                 .iter()
                 .map(|&counter| (counter.name().to_owned(), counters.get(counter)))
@@ -106,8 +108,9 @@ impl Steering {
             owned: self.owns(vip.config.address, context.now_ns),
             group: match &vip.config.ownership {
                 Ownership::Vrrp(group) => Some(group.clone()),
-                Ownership::Always | Ownership::Never => None,
+                Ownership::Always | Ownership::Never | Ownership::Bgp => None,
             },
+            by_bgp: vip.config.ownership == Ownership::Bgp,
             serving: match vip.serving {
                 Serving::Healthy => "healthy",
                 Serving::NoneUp => "none_up",

@@ -35,7 +35,7 @@ const fn tool(program: &'static str, package: &'static str, purpose: &'static st
     }
 }
 
-const TOOLS: [Tool; 21] = [
+const TOOLS: [Tool; 22] = [
     tool("ip", "iproute2", "the lab's network"),
     tool("nft", "nftables", "keeps the lab's segments apart"),
     tool("ethtool", "ethtool", "the lab's network"),
@@ -55,6 +55,7 @@ const TOOLS: [Tool; 21] = [
     tool("unbound", "unbound", "the resolver in tests"),
     tool("tshark", "tshark", "reads packets in tests"),
     tool("keepalived", "keepalived", "the other VRRP router in tests"),
+    tool("bird", "bird2", "announces VIPs, and is a router in tests"),
     tool("haproxy", "haproxy", "the classic pair in tests"),
     // Not among the programs that a shell finds.
     tool("/usr/lib/frr/vrrpd", "frr", "the other VRRP router in tests"),

@@ -2,6 +2,7 @@
 
 mod admission;
 mod bad;
+mod bgp;
 mod flows;
 mod ports;
 mod quic;
