@@ -40,6 +40,8 @@ pub struct Config {
     pub owned: bool,
     /// The VRRP group that says so instead.
     pub group: Option<&'static str>,
+    /// Whether routers are told of the VIP instead.
+    pub announced: bool,
     /// By addresses of which family backends are named.
     pub backends_by: Family,
     /// The backends with their weights.
@@ -78,6 +80,7 @@ impl Config {
             port,
             owned: true,
             group: None,
+            announced: false,
             backends_by: Family::V4,
             backends: backends
                 .into_iter()
@@ -122,6 +125,7 @@ impl Config {
             self.port,
             match self.group {
                 Some(group) => format!("vrrp = {group:?}"),
+                None if self.announced => "bgp = true".to_owned(),
                 None => format!("owned = {}", self.owned),
             }
         );

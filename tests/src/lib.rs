@@ -8,6 +8,7 @@
 pub mod agents;
 pub mod artifacts;
 pub mod bench;
+pub mod bgp;
 pub mod chaos;
 pub mod churn;
 pub mod cluster;

@@ -7,9 +7,12 @@
 //! | lb2, after [`World::add_balancer`] | 192.0.2.12 | 2001:db8:0:1::12 |
 //! | bN | 192.0.2.(20+N) | 2001:db8:0:1::(20+N) |
 //!
-//! A backend can be put behind a gateway, 192.0.2.1 and 2001:db8:0:1::1; it keeps its addresses.
+//! A backend can be put behind a gateway, 192.0.2.1 and 2001:db8:0:1::1; it keeps its addresses. So does the client
+//! behind a router, 192.0.2.2 and 2001:db8:0:1::2.
 //! The bridge has a namespace of its own. Every backend has the [`VIP`] on its loopback and is silent about
 //! it (arp_ignore, arp_announce). Checksums are filled in by the senders: XDP hands frames on as they are.
+
+mod router;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -36,6 +39,8 @@ pub const LB: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
 pub const LB2: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 12);
 /// The gateway's address.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The address of the router that the client can be behind.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// The most backends that a world can have.
 pub const MAX_BACKENDS: u8 = 12;
 
@@ -123,6 +128,7 @@ pub struct World {
     backends: Vec<Namespace>,
     bridge: Namespace,
     gateway: Option<Gateway>,
+    router: Option<Namespace>,
     run: u32,
     directory: PathBuf,
     /// Attached as long as they are not dropped.
@@ -154,6 +160,7 @@ impl World {
                 .map(|backend| Namespace::create(run, &format!("b{backend}")))
                 .collect::<Result<_>>()?,
             gateway: None,
+            router: None,
             run,
             directory,
             passers: Vec::new(),
@@ -283,6 +290,7 @@ impl World {
         let mut hosts = vec![(&self.client, CLIENT), (&self.lb, LB)];
         hosts.extend(self.lb2.as_ref().map(|host| (host, LB2)));
         hosts.extend(self.gateway.as_ref().map(|gateway| (&gateway.host, GATEWAY)));
+        hosts.extend(self.router.as_ref().map(|host| (host, ROUTER)));
         for backend in self.backends() {
             hosts.push((self.backend(backend)?, backend_address(backend)));
         }
@@ -296,16 +304,17 @@ impl World {
             ] {
                 host.sysctl(&format!("net/ipv6/conf/{setting}"), value)?;
             }
-            let length = if far.is_some_and(|far| backend_address(far) == address) {
-                128
-            } else {
-                64
-            };
+            let is_far = far.is_some_and(|far| backend_address(far) == address)
+                || self.router.is_some() && address == CLIENT;
+            let length = if is_far { 128 } else { 64 };
             let address = format!("{}/{length}", ipv6_of(address));
             host.ip(&["addr", "add", &address, "dev", "eth0", "nodad"])?;
         }
         if let Some(gateway) = &self.gateway {
             self.route_ipv6_by(gateway)?;
+        }
+        if let Some(router) = &self.router {
+            self.route_ipv6_by_router(router)?;
         }
         for backend in self.backends() {
             let vip = format!("{VIP6}/128");

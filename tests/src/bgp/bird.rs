@@ -1,0 +1,58 @@
+//! BIRD as the router of a world, which spreads flows over all balancers that announce a VIP.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{BALANCERS_AS, ROUTER_AS};
+use crate::netns::run_command;
+use crate::process::Process;
+use crate::vrrp::until;
+use crate::world::{LB, LB2, ROUTER, World, ipv6_of};
+
+/// A running router.
+#[derive(Debug)]
+pub struct Bird<'a> {
+    world: &'a World,
+    _process: Process,
+}
+
+impl<'a> Bird<'a> {
+    /// Starts it, with further lines of the session with each balancer.
+    pub fn start(world: &'a World, lines: &str) -> Result<Self> {
+        let file = |what: &str| world.directory().join(format!("router.{what}"));
+        let mut text = format!(
+            "log stderr all;\nrouter id {ROUTER};\nprotocol device {{ }}\n\
+             protocol bfd {{ interface \"*\" {{ interval 50 ms; multiplier 3; }}; }}\n"
+        );
+        for family in ["ipv4", "ipv6"] {
+            text += &format!(
+                "protocol kernel kernel_{family} {{ {family} {{ export all; import none; }}; merge paths on; }}\n"
+            );
+        }
+        for (name, balancer) in [("lb", LB), ("lb2", LB2)] {
+            text += &format!(
+                "protocol bgp {name} {{\n local {ROUTER} as {ROUTER_AS};\n neighbor {balancer} as {BALANCERS_AS};\n \
+                 bfd on;\n error wait time 1, 2;\n {lines}\n ipv4 {{ import all; export none; }};\n \
+                 ipv6 {{ import all; export none; next hop address {}; }};\n}}\n",
+                ipv6_of(ROUTER)
+            );
+        }
+        std::fs::write(file("conf"), text)?;
+        let mut command = Command::new("/usr/sbin/bird");
+        command.arg("-f").arg("-c").arg(file("conf"));
+        command.arg("-s").arg(file("ctl")).arg("-P").arg(file("pid"));
+        let process = Process::start(world.router()?, &mut command, &file("log"))?;
+        until("the router runs", || Ok(file("ctl").exists()))?;
+        Ok(Self {
+            world,
+            _process: process,
+        })
+    }
+
+    /// `birdc WORDS`: what it says.
+    pub fn ask(&self, words: &[&str]) -> Result<String> {
+        let control = self.world.directory().join("router.ctl");
+        run_command(Command::new("/usr/sbin/birdc").arg("-s").arg(control).args(words))
+    }
+}

@@ -1,0 +1,11 @@
+//! VIPs that a router is told of by BGP, each claim told as a story of two balancers and the router that the client is
+//! behind.
+
+#[path = "bgp/frr.rs"]
+mod frr;
+#[path = "bgp/life.rs"]
+mod life;
+#[path = "bgp/story.rs"]
+mod story;
+#[path = "bgp/withdrawal.rs"]
+mod withdrawal;
