@@ -103,6 +103,8 @@ impl Step {
                         "--test",
                         "cluster",
                         "--test",
+                        "bgp",
+                        "--test",
                         "chaos",
                         "--test",
                         "lab",
