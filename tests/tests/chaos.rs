@@ -53,6 +53,21 @@ fn a_balancers_death_and_return_break_nothing() -> Result<()> {
 }
 
 #[test]
+fn a_balancers_death_and_return_break_nothing_where_a_router_decides() -> Result<()> {
+    let figures = slice(Scenario::LbKillBgp, 2)?;
+    assert_eq!((figures.faults.len(), figures.held.streams), (2, STREAMS));
+    let has_outage = |outage: &f64| *outage > 0.0;
+    assert!(
+        figures
+            .faults
+            .iter()
+            .all(|fault| fault.outage_ms.len() == 2 && fault.outage_ms.values().all(has_outage)),
+        "{figures:#?}"
+    );
+    Ok(())
+}
+
+#[test]
 fn balancers_that_hear_nothing_of_each_other_break_nothing() -> Result<()> {
     let figures = slice(Scenario::Split, 1)?;
     assert_eq!((figures.faults.len(), figures.held.streams), (1, STREAMS));

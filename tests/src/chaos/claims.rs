@@ -12,6 +12,9 @@ use super::scenario::Scenario;
 const ENOUGH: usize = 20;
 /// No UDP echo, the median of the faults: the master-down interval at 100 ms and a hundredth of a second.
 const OUTAGE_MS: Ms = 370.0;
+/// The same where BFD notices, with 50 ms three times; and the longest of all.
+const BFD_OUTAGE_MS: Ms = 150.0;
+const BFD_LONGEST_OUTAGE_MS: Ms = 250.0;
 /// From a request to its answer, the median of the faults' longest.
 const STALL_MS: Ms = 450.0;
 /// The same, the longest of all.
@@ -96,6 +99,7 @@ pub fn claims(scenario: Scenario, figures: &Figures) -> Vec<Claim> {
     match scenario {
         Scenario::DaemonKill => claims.count("no packet is lost", figures.udp.lost == 0, figures.udp.lost),
         Scenario::LbKill | Scenario::CompoundAgents | Scenario::Compound => claims.times(figures),
+        Scenario::LbKillBgp => claims.times_by_bfd(figures),
         _ => (),
     }
     claims.0
@@ -122,13 +126,25 @@ impl Claims {
         self.add(claim, About::Count, Some(holds), seen.to_string());
     }
 
-    fn times(&mut self, figures: &Figures) {
+    /// That something lasted at most so long.
+    fn within(&mut self, figures: &Figures, what: &str, seen: Option<Ms>, limit: Ms) {
         let enough = figures.faults.len() >= ENOUGH;
-        let mut within = |what: String, seen: Option<Ms>, limit: Ms| {
-            let holds = enough.then(|| seen.is_some_and(|seen| seen <= limit));
-            let seen = seen.map_or_else(|| "-".to_owned(), |seen| format!("{seen:.0} ms"));
-            self.add(&format!("{what} within {limit:.0} ms"), About::Time, holds, seen);
-        };
+        let holds = enough.then(|| seen.is_some_and(|seen| seen <= limit));
+        let seen = seen.map_or_else(|| "-".to_owned(), |seen| format!("{seen:.0} ms"));
+        self.add(&format!("{what} within {limit:.0} ms"), About::Time, holds, seen);
+    }
+
+    fn times_by_bfd(&mut self, figures: &Figures) {
+        for (family, outage) in &figures.outage {
+            let what = format!("{family}: the median outage is");
+            self.within(figures, &what, Some(outage.median_ms), BFD_OUTAGE_MS);
+            let what = format!("{family}: every outage is");
+            self.within(figures, &what, Some(outage.max_ms), BFD_LONGEST_OUTAGE_MS);
+        }
+    }
+
+    fn times(&mut self, figures: &Figures) {
+        let mut within = |what: String, seen, limit| self.within(figures, &what, seen, limit);
         let median = |spread: &Spread| spread.median_ms;
         for (family, outage) in &figures.outage {
             within(

@@ -1,4 +1,4 @@
-//! Two foobar balancers of one VRRP group, the first of which is active while it lives.
+//! Two foobar balancers, the first of which has the VIPs while it lives: by VRRP, or because a router prefers it.
 //!
 //! Each has a configuration of its own: what differs between them (priority, seed, the other's MAC) is made here.
 
@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::figures::name_of;
 use super::stage::{ECHO_PORT, FAMILIES, Forward, PORT, TUNNEL_SOURCE};
+use crate::bgp::{self, bird::Bird};
 use crate::cluster::{self, wait_agreed};
 use crate::lb::{Balancer, Config};
 use crate::vrrp::{ROUTER_ID, until, wait_state};
@@ -52,6 +53,15 @@ pub trait Pair {
     fn come_back(&mut self, which: Lb) -> Result<()>;
 }
 
+/// Who decides which of the two has the VIPs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// They themselves, by VRRP.
+    Election,
+    /// A router, which both tell of the VIPs by BGP, with a BFD of 50 ms three times, and which prefers the first.
+    Router,
+}
+
 /// What both are configured to do.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -59,6 +69,8 @@ pub struct Settings {
     pub backends: BTreeSet<Backend>,
     /// How packets get there.
     pub forward: Forward,
+    /// Who decides where the VIPs are.
+    pub ownership: Ownership,
     /// Flow-hash seeds: of a cluster they are equal.
     pub seeds: [u64; 2],
     /// Further lines of each streams' VIP.
@@ -84,6 +96,7 @@ impl Settings {
         Self {
             backends: backends.into_iter().collect(),
             forward,
+            ownership: Ownership::Election,
             seeds: [seed; 2],
             vip_lines: Vec::new(),
             check_lines: PATIENT_CHECKS.to_vec(),
@@ -94,7 +107,10 @@ impl Settings {
     /// The file of one of them.
     fn config(&self, world: &World, which: Lb) -> Result<Config> {
         let mut config = Config::new(PORT, self.backends.iter().copied(), self.seeds[index(which)]);
-        config.group = Some("site");
+        match self.ownership {
+            Ownership::Election => config.group = Some("site"),
+            Ownership::Router => config.announced = true,
+        }
         config.peer_macs = vec![world.balancer(other(which))?.mac_of("eth0")?];
         config.check_lines.clone_from(&self.check_lines);
         config.vip_lines.push("slots = 4096");
@@ -108,22 +124,49 @@ impl Settings {
             ]);
             config.further = format!("[tunnel]\nsource_v4 = \"{TUNNEL_SOURCE}\"\n");
         }
-        let priority = [200, 100][index(which)];
-        config.further += &format!(
-            "[[vrrp]]\nname = \"site\"\nrouter_id = {ROUTER_ID}\npriority = {priority}\ninterval = \"{}ms\"\n",
-            INTERVAL.as_millis()
-        );
+        config.further += &self.owner(which);
         config.further += &self.six(&config);
         for family in FAMILIES {
             config.further += &format!(
                 "[[vip]]\nname = \"echo-{}\"\naddress = \"{}\"\nport = {ECHO_PORT}\nprotocol = \"udp\"\n\
-                 slots = 256\nvrrp = \"site\"\n",
+                 slots = 256\n{}\n",
                 name_of(family),
-                family.vip()
+                family.vip(),
+                self.owned_by()
             );
             config.further += &self.backends_by(family);
         }
         Ok(config)
+    }
+
+    /// The table that says who owns the VIPs.
+    fn owner(&self, which: Lb) -> String {
+        match self.ownership {
+            Ownership::Election => {
+                let priority = [200, 100][index(which)];
+                format!(
+                    "[[vrrp]]\nname = \"site\"\nrouter_id = {ROUTER_ID}\npriority = {priority}\n\
+                     interval = \"{}ms\"\n",
+                    INTERVAL.as_millis()
+                )
+            }
+            Ownership::Router => {
+                let lines = ["med = 0", "med = 100"][index(which)];
+                let place = bgp::Place {
+                    lines,
+                    ..bgp::Place::default()
+                };
+                bgp::table(which, place)
+            }
+        }
+    }
+
+    /// How a VIP says that.
+    const fn owned_by(&self) -> &'static str {
+        match self.ownership {
+            Ownership::Election => "vrrp = \"site\"",
+            Ownership::Router => "bgp = true",
+        }
     }
 
     /// The IPv6 streams' VIP: as the IPv4 one, which [`Config`] has.
@@ -133,9 +176,10 @@ impl Settings {
             Forward::Agents => Family::V4,
         };
         format!(
-            "[[vip]]\nname = \"streams-six\"\naddress = \"{}\"\nport = {PORT}\nvrrp = \"site\"\n{}\n\
+            "[[vip]]\nname = \"streams-six\"\naddress = \"{}\"\nport = {PORT}\n{}\n{}\n\
              [vip.check]\nkind = \"tcp\"\n{}\n{}",
             Family::V6.vip(),
+            self.owned_by(),
             config.vip_lines.join("\n"),
             config.check_lines.join("\n"),
             self.backends_by(by)
@@ -157,6 +201,7 @@ pub struct Foobar<'w> {
     world: &'w World,
     settings: Settings,
     balancers: [Balancer<'w>; 2],
+    _router: Option<Bird<'w>>,
 }
 
 impl<'w> Foobar<'w> {
@@ -168,6 +213,10 @@ impl<'w> Foobar<'w> {
         if settings.clustered {
             cluster::form(world, settings.seeds[0])?;
         }
+        let router = match settings.ownership {
+            Ownership::Election => None,
+            Ownership::Router => Some(Bird::start(world, "")?),
+        };
         let configs = [
             settings.config(world, Lb::First)?,
             settings.config(world, Lb::Second)?,
@@ -177,20 +226,33 @@ impl<'w> Foobar<'w> {
             balancer.run()?;
             anyhow::Ok(balancer)
         };
-        let mut balancers = [start(Lb::First)?, start(Lb::Second)?];
-        for (which, state) in PLACES.into_iter().zip(["active", "backup"]) {
-            let balancer = &mut balancers[index(which)];
-            balancer.wait_owners(&configs[index(which)])?;
-            wait_state(balancer, state)?;
-            if settings.clustered {
-                wait_agreed(balancer)?;
-            }
-        }
-        Ok(Self {
+        let mut pair = Self {
             world,
             settings,
-            balancers,
-        })
+            balancers: [start(Lb::First)?, start(Lb::Second)?],
+            _router: router,
+        };
+        for which in PLACES {
+            pair.balancer(which).wait_owners(&configs[index(which)])?;
+            pair.wait_place(which)?;
+            if pair.settings.clustered {
+                wait_agreed(pair.balancer(which))?;
+            }
+        }
+        Ok(pair)
+    }
+
+    /// Waits until one of them has its place: the first has the VIPs, the second would take them.
+    fn wait_place(&mut self, which: Lb) -> Result<()> {
+        let (world, ownership) = (self.world, self.settings.ownership);
+        let balancer = self.balancer(which);
+        if ownership == Ownership::Election {
+            wait_state(balancer, ["active", "backup"][index(which)])?;
+            return Ok(());
+        }
+        bgp::wait_announced(balancer)?;
+        // Whichever it is that has its place.
+        bgp::wait_routed(world, &[Lb::First])
     }
 
     /// One of them.
@@ -303,8 +365,6 @@ impl Pair for Foobar<'_> {
         let balancer = self.balancer(which);
         balancer.configure(&config)?;
         balancer.run()?;
-        let place = ["active", "backup"][index(which)];
-        wait_state(balancer, place)?;
-        Ok(())
+        self.wait_place(which)
     }
 }

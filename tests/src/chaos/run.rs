@@ -70,7 +70,7 @@ pub fn run(request: Request, progress: &mut dyn FnMut(&str) -> Result<()>) -> Re
         .map_or(at_most, |length| length + scenario.round_at_most());
 
     progress("the world")?;
-    let world = world(scenario.hosts())?;
+    let world = world(scenario.hosts(), scenario.ownership())?;
     let mut stage = Stage::set(&world, scenario.forward())?;
     let load = |stage: &mut Stage<'_>, progress: &mut dyn FnMut(&str) -> Result<()>| {
         progress("the streams")?;
@@ -99,6 +99,7 @@ pub fn run(request: Request, progress: &mut dyn FnMut(&str) -> Result<()>) -> Re
 
 fn settings(scenario: Scenario, seed: u64) -> Settings {
     let mut settings = Settings::new(1..=scenario.backends(), scenario.forward(), seed);
+    settings.ownership = scenario.ownership();
     match scenario {
         // A cluster would refuse it.
         Scenario::ControlSeed => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::pair::Ownership;
 use super::stage::Forward;
 use crate::world::Backend;
 
@@ -16,6 +17,8 @@ pub enum Scenario {
     LbKill,
     /// The same with HAProxy and keepalived
     LbKillClassic,
+    /// The same where a router is told by BGP who has the VIPs
+    LbKillBgp,
     /// Daemons are killed and started again; no host dies
     DaemonKill,
     /// Balancers are drained, stopped, started as another build, and put back
@@ -47,7 +50,7 @@ impl Scenario {
     /// How often something goes wrong, unless it is told otherwise.
     pub const fn rounds(self) -> u32 {
         match self {
-            Self::LbKill | Self::CompoundAgents | Self::Compound => 20,
+            Self::LbKill | Self::LbKillBgp | Self::CompoundAgents | Self::Compound => 20,
             Self::LbKillClassic | Self::LbCycle | Self::Split => 10,
             Self::DaemonKill => 100,
             // Swaps every 20 s, ten minutes.
@@ -63,6 +66,7 @@ impl Scenario {
             Self::ControlSeed => 2,
             Self::LbKill
             | Self::LbKillClassic
+            | Self::LbKillBgp
             | Self::DaemonKill
             | Self::LbCycle
             | Self::FlapAgents
@@ -95,6 +99,14 @@ impl Scenario {
         match self {
             Self::CompoundAgents | Self::FlapAgents => Forward::Agents,
             _ => Forward::L2,
+        }
+    }
+
+    /// Who decides which balancer has the VIPs.
+    pub const fn ownership(self) -> Ownership {
+        match self {
+            Self::LbKillBgp => Ownership::Router,
+            _ => Ownership::Election,
         }
     }
 

@@ -112,7 +112,7 @@ pub fn play(
     plan: &mut Plan<'_>,
 ) -> Result<()> {
     match scenario {
-        Scenario::LbKill | Scenario::LbKillClassic => hosts_die(stage, pair, plan),
+        Scenario::LbKill | Scenario::LbKillClassic | Scenario::LbKillBgp => hosts_die(stage, pair, plan),
         Scenario::DaemonKill => daemons_die(stage, pair, plan),
         Scenario::LbCycle => cycle(stage, pair, plan),
         Scenario::FlapAgents | Scenario::Flap => flap(scenario, stage, pair, plan),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::pair::Ownership;
 use super::probe::{Echo, Echoes, Probe};
 use super::timeline::{Event, Timeline};
 use crate::agents::{Agent, AgentConfig};
@@ -40,13 +41,16 @@ pub enum Forward {
     Agents,
 }
 
-/// Two balancers' hosts, a client and backends, of both families.
+/// Two balancers' hosts, a client and backends, of both families; where a router decides, the client is behind one.
 ///
 /// # Errors
 /// Where it can't be built.
-pub fn world(backends: Backend) -> Result<World> {
+pub fn world(backends: Backend, ownership: Ownership) -> Result<World> {
     let mut world = World::new(backends)?;
     world.add_balancer()?;
+    if ownership == Ownership::Router {
+        world.put_client_behind_router()?;
+    }
     world.add_ipv6()?;
     Ok(world)
 }
