@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use foobar_tests::bgp::bird::Bird;
@@ -42,10 +42,14 @@ fn bird_dies_with_a_killed_daemon_and_flows_go_to_the_other_balancer() -> Result
         pair.first.kill()?;
         let died = until("BIRD dies", || Ok(!lives(bird)))?;
         wait_routed(&world, &[Lb::Second])?;
-        println!("BIRD was gone {died:?} after the daemon");
+        let started = Instant::now();
         pair.first.run()?;
-        wait_announced(&mut pair.first)?;
         wait_routed(&world, &[Lb::First, Lb::Second])?;
+        println!(
+            "BIRD was gone {died:?} after the daemon, and the VIPs routed {:?} after another one's start",
+            started.elapsed()
+        );
+        wait_announced(&mut pair.first)?;
     }
     streams.assert_whole()
 }

@@ -39,7 +39,7 @@ pub struct Wanted {
     pub announced: BTreeSet<IpAddr>,
 }
 
-/// The password of TCP MD5 signatures. It shows itself to nobody but [`text`].
+/// The password of TCP MD5 signatures. It is shown to nobody but BIRD.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
