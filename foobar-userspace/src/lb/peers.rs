@@ -322,11 +322,10 @@ impl Steering {
     fn hold(&mut self, now_ns: u64) {
         let Some(peers) = &mut self.peers else { return };
         let is_held = peers.agreement.is_held(now_ns);
-        if is_held != peers.is_held {
-            tracing::info!(
-                is_held,
-                "a peer that may live can't be heard: flows stay noted, and no slot settles"
-            );
+        if is_held && !peers.is_held {
+            tracing::info!("a peer that may live can't be heard: flows stay noted, and no slot settles");
+        } else if peers.is_held && !is_held {
+            tracing::info!("no peer is missed any more: slots settle again");
         }
         peers.is_held = is_held;
         for vip in &mut self.vips {
