@@ -121,10 +121,9 @@ impl Command {
                     identity.name,
                     short_fingerprint(&identity.certificate)
                 );
-                eprintln!(
-                    "next: `cluster = {:?}` in this balancer's configuration",
-                    place.dir
-                );
+                // It has just been made.
+                let directory = place.dir.canonicalize().unwrap_or(place.dir);
+                eprintln!("next: `cluster = {directory:?}` in this balancer's configuration");
             }
             Self::Invite { place } => {
                 ensure!(

@@ -524,7 +524,8 @@ fn make(name: &str) -> Result<(String, String)> {
 }
 
 fn pem(certificate: &CertificateDer<'_>) -> String {
-    ::pem::encode(&::pem::Pem::new("CERTIFICATE", certificate.to_vec()))
+    let lines = ::pem::EncodeConfig::new().set_line_ending(::pem::LineEnding::LF);
+    ::pem::encode_config(&::pem::Pem::new("CERTIFICATE", certificate.to_vec()), lines)
 }
 
 fn parse_certificate(text: &str) -> Result<CertificateDer<'static>> {

@@ -59,6 +59,9 @@ fn three_come_to_know_each_other_by_invitations_and_cards() {
     assert!(one.admit(&three.card()).expect("admitted"));
     assert!(two.admit(&three.card()).expect("admitted"));
     assert!(!two.admit(&three.card()).expect("again"), "it is known");
+    let card = toml::to_string(&three.card()).expect("text");
+    assert!(!card.contains('\r'), "{card}");
+    assert_eq!(toml::from_str::<Card>(&card).expect("a card"), three.card());
     let names = |identity: &Identity| -> Vec<Node> {
         let loaded = Identity::load(&identity.directory).expect("loaded");
         assert_eq!(loaded.peers, identity.peers);
