@@ -73,7 +73,7 @@ const BAD: &[Case] = &[
         "port = 443\nzebra = 1",
         (8, 1),
         "unknown key `zebra`",
-        "known here: name, address, port, ports, protocol, owned, vrrp, slots, table, hash, tracking, midstream, idle_timeout, drain_timeout, unserved, forward, second_chance, deny, allow, syn_limit, quic, check, backend",
+        "known here: name, address, port, ports, protocol, owned, vrrp, bgp, slots, table, hash, tracking, midstream, idle_timeout, drain_timeout, unserved, forward, second_chance, deny, allow, syn_limit, quic, check, backend",
     ),
     (
         "weight = 50",
