@@ -2,9 +2,9 @@
 //! [`super::agreement`]'s.
 //!
 //! Of two peers, the one whose name sorts first calls the other. A session that is lost is called for again, after a
-//! pause that grows from [`PAUSES`]' beginning to its end. [`Link`] is the daemon's side: what has happened comes out
-//! of [`Link::next`], and messages go in by [`Link::send`], which never waits: a peer that takes nothing any more is
-//! cut off when [`MOST_WAITING`] messages wait for it.
+//! pause that grows from 0.2 to 2 s. [`Link`] is the daemon's side: what has happened comes out of [`Link::next`], and
+//! messages go in by [`Link::send`], which never waits: a peer that takes nothing any more is cut off when 65,536
+//! messages wait for it.
 
 pub mod identity;
 mod session;
