@@ -59,7 +59,7 @@ impl FlowKey {
     }
 }
 
-/// The note was written by a SYN over an older one and not confirmed yet: followed always.
+/// The note was written by a SYN over an older one and not confirmed yet.
 pub const NOTE_PENDING: u16 = 1 << 0;
 /// A FIN or RST from the client was seen: a SYN may take the tuple to another member.
 pub const NOTE_ENDED: u16 = 1 << 1;

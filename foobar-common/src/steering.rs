@@ -58,7 +58,9 @@ pub enum Known {
     Nothing,
     /// A note that doesn't count any more: idle for too long, or its member is gone.
     Stale,
-    /// A note that its flow has not confirmed yet: followed always.
+    /// A note that its flow has not confirmed yet. A SYN does not follow it to a member that is down: a client that
+    /// has no answer from a dead server goes on with SYNs of the same flow, and would be led there for as long as it
+    /// asks.
     Pending(Member),
     /// A note.
     Noted(Member),
@@ -109,8 +111,8 @@ impl Decision {
 
 /// Steers a packet of a slot that is not settled, or of a VIP that notes all flows.
 ///
-/// `is_down` tells whether a member is down (its check fails, or it is silent); it is asked at most once, and
-/// for datagrams only.
+/// `is_down` tells whether a member is down (its check fails, or it is silent); it is asked at most once: for
+/// datagrams, and for a SYN whose note is pending.
 #[inline(always)]
 pub fn decide(
     slot: Slot,
@@ -134,9 +136,14 @@ pub fn decide(
         (Segment::Error, Known::Pending(member) | Known::Noted(member) | Known::Ended(member)) => {
             Decision::new(member, Record::Keep)
         }
-        (Segment::Open, Known::Pending(member) | Known::Noted(member)) => {
-            Decision::new(member, Record::Renew)
+        (Segment::Open, Known::Pending(member)) => {
+            if is_down(member) {
+                Decision::new(slot.current, Record::Overwrite)
+            } else {
+                Decision::new(member, Record::Renew)
+            }
         }
+        (Segment::Open, Known::Noted(member)) => Decision::new(member, Record::Renew),
         (Segment::Open, Known::Ended(_) | Known::Stale) => Decision::new(slot.current, Record::Overwrite),
         (Segment::Open, Known::Nothing) => Decision::new(
             slot.current,
@@ -265,6 +272,22 @@ mod tests {
             steer(Phase::Moved, Segment::Open, Known::Stale),
             (1, Record::Overwrite)
         );
+    }
+
+    #[test]
+    fn a_syn_without_an_answer_does_not_stay_with_a_member_that_goes_down() {
+        let known = Known::Pending(9);
+        let steer = |segment, down| {
+            let tracking = Tracking::Transitions;
+            let decision = decide(slot(Phase::Moved), segment, known, tracking, |member| {
+                member == down
+            });
+            (decision.member, decision.record)
+        };
+        assert_eq!(steer(Segment::Open, 9), (1, Record::Overwrite));
+        assert_eq!(steer(Segment::Open, 1), (9, Record::Renew));
+        // Its other packets do: they show that there was an answer.
+        assert_eq!(steer(Segment::Data, 9), (9, Record::Use));
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl World {
         let current = situation.slot.current;
         if let Known::Live(note) = known {
             let over = note.ended || matches!(self.state(note.member), State::Down);
-            if note.pending || !over {
+            if !over {
                 self.notes.renew(counted);
                 return Steered::to(note.member);
             }

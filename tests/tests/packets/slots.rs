@@ -241,12 +241,22 @@ fn a_member_that_is_down_keeps_its_flows_and_loses_the_next_syn() -> Result<()> 
 }
 
 #[test]
-fn a_pending_note_is_followed_even_to_a_member_that_is_down() -> Result<()> {
+fn a_syn_without_an_answer_leaves_a_member_that_goes_down() -> Result<()> {
     let mut rig = rig(Phase::Moving)?;
     rig.send(&FLOW.syn()).forwarded_to(1, &[SlotMoving, NotePending]);
     rig.set_target_flags(1, TARGET_DOWN);
     enter(&rig, Phase::Moving, 4);
-    rig.send(&FLOW.syn()).forwarded_to(1, &[SlotMoving, NoteFollowed]);
+    // What had an answer stays.
+    rig.send(&FLOW.data())
+        .forwarded_to(1, &[SlotMoving, NoteFollowed, NotePromoted]);
+    let mut rig = self::rig(Phase::Moving)?;
+    rig.send(&FLOW.syn()).forwarded_to(1, &[SlotMoving, NotePending]);
+    rig.set_target_flags(1, TARGET_DOWN);
+    enter(&rig, Phase::Moving, 4);
+    rig.send(&FLOW.syn())
+        .forwarded_to(4, &[SlotMoving, NoteOverwritten]);
+    rig.set_target_flags(1, 0);
+    rig.send(&FLOW.syn()).forwarded_to(4, &[SlotMoving, NoteFollowed]);
     Ok(())
 }
 
