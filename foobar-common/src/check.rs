@@ -1,4 +1,5 @@
-//! The mark by which a health check's socket names its target to the tc egress program.
+//! The marks by which a health check's socket names its target to the tc egress program, and by which the canary's
+//! packets are known.
 
 use crate::slot::Member;
 
@@ -7,6 +8,9 @@ pub const CHECK_MARK: u32 = 0xf00b_0000;
 
 /// The bits of a mark that tell a check.
 pub const CHECK_MARK_MASK: u32 = 0xffff_0000;
+
+/// The mark of the canary's packets.
+pub const CANARY_MARK: u32 = 0xf00c_0000;
 
 /// The mark of the checks of a target.
 pub const fn mark_of(member: Member) -> u32 {

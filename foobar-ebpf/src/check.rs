@@ -2,6 +2,9 @@
 //! socket's mark; the program writes that target's next hop into the frame, and the headers of its tunnel
 //! around the packet, so that a check goes to the VIP through one backend, the way that users' packets go.
 //! Every other packet stays as it is.
+//!
+//! `canary`: the tc ingress program of the near end of the veth pair by which the canary's packets meet the balancer's
+//! program. What that one sends back, as it would by the NIC, leaves by the NIC.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![expect(
     missing_docs,
@@ -15,7 +18,7 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use foobar_common::check::member_of;
+use foobar_common::check::{CANARY_MARK, member_of};
 use foobar_common::gue;
 use foobar_common::settings::Settings;
 use foobar_common::target::{TARGET_GUE, TARGET_IPIP, TARGET_RESOLVED, Target};
@@ -49,6 +52,30 @@ pub fn check(context: TcContext) -> i32 {
     }
     // SAFETY: the helper takes any index, and drops the packet where there is no such interface.
     unsafe { bpf_redirect(target.ifindex, 0) as i32 }
+}
+
+/// The NIC's index; the loader sets it.
+#[unsafe(no_mangle)]
+static NIC: u32 = 0;
+
+/// A frame is for this host.
+const PACKET_HOST: u32 = 0;
+
+/// Has the canary's packets leave by the NIC.
+#[classifier]
+pub fn canary(context: TcContext) -> i32 {
+    // SAFETY: the context is the kernel's, valid for the program's run.
+    let (mark, kind) = unsafe { ((*context.skb.skb).mark, (*context.skb.skb).pkt_type) };
+    if kind == PACKET_HOST {
+        // The program's own answer, a reset for instance.
+        return TC_ACT_OK;
+    }
+    // What the far end's kernel says of itself is nobody's business.
+    if mark != CANARY_MARK {
+        return TC_ACT_SHOT;
+    }
+    // SAFETY: a word of the object's read-only data, which the loader may have set. The helper takes any index.
+    unsafe { bpf_redirect((&raw const NIC).read_volatile(), 0) as i32 }
 }
 
 /// Puts the packet into the target's tunnel, as the balancer's XDP program does with users' packets; a check

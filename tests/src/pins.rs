@@ -156,17 +156,29 @@ impl Pins {
             if slot.phase() == Phase::Settled {
                 continue;
             }
-            let settled = Slot::settled(slot.current);
-            let mut cold = self.cold.get(&index, 0)?;
-            cold[..8].copy_from_slice(&settled.to_word().to_ne_bytes());
-            self.cold.set(index, cold, 0)?;
-            let lane = (index % HOT_LANES) as usize * 2;
-            let mut hot = self.hot.get(&(index / HOT_LANES), 0)?;
-            hot[lane..lane + 2].copy_from_slice(&settled.hot().to_ne_bytes());
-            self.hot.set(index / HOT_LANES, hot, 0)?;
+            self.put(index, Slot::settled(slot.current))?;
             forgotten += 1;
         }
         Ok(forgotten)
+    }
+
+    /// Writes slots behind the daemon's back.
+    pub fn put_all(&mut self, range: SlotRange, slots: &[Slot]) -> Result<()> {
+        range
+            .all()
+            .zip(slots)
+            .try_for_each(|(index, slot)| self.put(index, *slot))
+    }
+
+    fn put(&mut self, index: u32, slot: Slot) -> Result<()> {
+        let mut cold = self.cold.get(&index, 0)?;
+        cold[..8].copy_from_slice(&slot.to_word().to_ne_bytes());
+        self.cold.set(index, cold, 0)?;
+        let lane = (index % HOT_LANES) as usize * 2;
+        let mut hot = self.hot.get(&(index / HOT_LANES), 0)?;
+        hot[lane..lane + 2].copy_from_slice(&slot.hot().to_ne_bytes());
+        self.hot.set(index / HOT_LANES, hot, 0)?;
+        Ok(())
     }
 }
 

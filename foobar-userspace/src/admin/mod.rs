@@ -96,7 +96,7 @@ pub struct VrrpStatus {
     /// The priority that is configured.
     pub configured_priority: u8,
     /// Why they differ, or why it does not take over from a living one: `link_down`, `no_address`, `no_socket`, `detached`, `no_backend`,
-    /// `unchecked`, `joining`, `drained`.
+    /// `canary`, `unchecked`, `joining`, `drained`.
     pub reasons: Vec<String>,
     /// The address of the Active router, as far as it is known.
     pub active: Option<IpAddr>,
@@ -217,8 +217,8 @@ pub struct RouteStatus {
     pub address: IpAddr,
     /// Whether it is announced.
     pub announced: bool,
-    /// Why it is not, or would not be by default: `link_down`, `detached`, `no_backend`, `unchecked`,
-    /// `joining`, `drained`.
+    /// Why it is not, or would not be by default: `link_down`, `detached`, `no_backend`, `canary`,
+    /// `unchecked`, `joining`, `drained`.
     pub reasons: Vec<String>,
 }
 
@@ -289,6 +289,8 @@ pub struct VipStatus {
     pub by_bgp: bool,
     /// `healthy`, `none_up` (all are down, all go on being used) or `nobody`.
     pub serving: String,
+    /// What connections through this balancer's own data plane show; `null` where none are made.
+    pub canary: Option<CanaryStatus>,
     /// A change waits for room for notes.
     pub waiting: bool,
     /// Slots that a change waits for, because they have three owners.
@@ -305,6 +307,17 @@ pub struct VipStatus {
     pub connections: u64,
     /// Its backends.
     pub backends: Vec<BackendStatus>,
+}
+
+/// Connections to a service through the own data plane.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CanaryStatus {
+    /// `unknown`, `up` or `down`.
+    pub state: String,
+    /// The last result in words; empty before the first.
+    pub last: String,
+    /// How long the last one took, in microseconds.
+    pub latency_us: Option<u64>,
 }
 
 /// Slots by phase.

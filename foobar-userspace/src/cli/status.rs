@@ -9,7 +9,7 @@ use anyhow::Result;
 use http::Method;
 
 use super::client::SocketArgs;
-use crate::admin::{BackendStatus, BgpStatus, Status, VrrpStatus};
+use crate::admin::{BackendStatus, BgpStatus, CanaryStatus, Status, VrrpStatus};
 
 /// Options of `foobar status`.
 #[derive(Debug, clap::Args)]
@@ -138,6 +138,9 @@ fn render(status: &Status) -> String {
             },
             trouble
         ));
+        if let Some(canary) = &vip.canary {
+            line(canary_line(canary));
+        }
         line(format!(
             "  slots {}: settled {}, open {}, moving {}, moved {}, kept {}   packets {}  bytes {}  connections {}",
             vip.slots,
@@ -231,6 +234,17 @@ fn vrrp(router: &VrrpStatus) -> Vec<String> {
         lines.push(format!("  CANNOT SEND: {trouble}"));
     }
     lines
+}
+
+/// What connections through the own data plane show.
+fn canary_line(canary: &CanaryStatus) -> String {
+    match (canary.state.as_str(), canary.latency_us) {
+        ("up", Some(us)) => format!("  canary holds, {us} us"),
+        ("up", None) => "  canary holds".to_owned(),
+        ("down", _) => format!("  CANARY FAILS: {}", canary.last),
+        _ if canary.last.is_empty() => "  canary not known yet".to_owned(),
+        _ => format!("  canary not known yet: {}", canary.last),
+    }
 }
 
 /// The announcements, in lines.

@@ -25,7 +25,7 @@ const BGP_KEYS: [&str; 9] = [
     "neighbor",
 ];
 const BFD_KEYS: [&str; 2] = ["interval", "multiplier"];
-const TRACK_KEYS: [&str; 2] = ["no_backend", "detached"];
+const TRACK_KEYS: [&str; 3] = ["no_backend", "detached", "canary"];
 const NEIGHBOR_KEYS: [&str; 9] = [
     "address",
     "as",
@@ -88,6 +88,8 @@ pub struct Withdrawing {
     pub no_backend: Announcement,
     /// No program is attached to the interface.
     pub detached: Announcement,
+    /// Connections through the own data plane fail to a service of the address that has healthy backends.
+    pub canary: Announcement,
 }
 
 /// What a reason does to a VIP's announcement.
@@ -250,6 +252,7 @@ fn track(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Withdrawing 
     Withdrawing {
         no_backend: of("no_backend"),
         detached: of("detached"),
+        canary: of("canary"),
     }
 }
 

@@ -168,6 +168,7 @@ pub fn keep_fixed(old: &Config, new: &Config) -> Config {
         tunnel: new.tunnel.clone(),
         vrrp: new.vrrp.clone(),
         bgp: new.bgp.clone(),
+        canary: new.canary,
         ..old.clone()
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod agent;
 mod bgp;
+mod canary;
 mod check;
 mod difference;
 mod duration;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use bgp::{Announcement, Bfd, Bgp, Neighbor, Withdrawing};
+pub use canary::Canary;
 pub use difference::{Difference, Field, FixedChange, Reweighted, VipChange, difference, keep_fixed};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use flows::{FlowHash, Tracking};
@@ -64,6 +66,8 @@ pub struct Config {
     pub limits: Limits,
     /// What outer headers are made with.
     pub tunnel: Tunnel,
+    /// How connections through the own data plane try it, if they do.
+    pub canary: Option<Canary>,
     /// Groups of VIPs that one balancer of several owns, in the file's order; names and identifiers are unique.
     pub vrrp: Vec<Vrrp>,
     /// How routers are told of VIPs, if they are.

@@ -11,9 +11,9 @@ use super::report::{Problems, Report};
 use super::service::{Draft, VIP_KEYS};
 use super::sources::{LIST_KEYS, Lists};
 use super::walk::Section;
-use super::{Config, Limits, bgp, tunnel, validate, vrrp};
+use super::{Config, Limits, bgp, canary, tunnel, validate, vrrp};
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "interface",
     "pin_dir",
     "admin_socket",
@@ -22,6 +22,7 @@ const KEYS: [&str; 12] = [
     "peer_macs",
     "limits",
     "tunnel",
+    "canary",
     "list",
     "vrrp",
     "bgp",
@@ -122,6 +123,7 @@ pub(super) fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems
     let peer_macs = peer_macs(&root, problems);
     let limits = limits(&root, problems);
     let tunnel = tunnel::read(&root, problems);
+    let canary = canary::read(&root, problems);
 
     let groups = vrrp::read(&root, problems);
     let bgp = bgp::read(&root, problems);
@@ -148,6 +150,7 @@ pub(super) fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems
         peer_macs,
         limits,
         tunnel,
+        canary,
         vrrp: groups
             .into_iter()
             .map(vrrp::Draft::finish)

@@ -24,7 +24,7 @@ const VRRP_KEYS: [&str; 9] = [
     "link_local",
     "track",
 ];
-const TRACK_KEYS: [&str; 2] = ["no_backend", "detached"];
+const TRACK_KEYS: [&str; 3] = ["no_backend", "detached", "canary"];
 
 const PRIORITY_DEFAULT: u8 = 100;
 const SHORTEST: Duration = Duration::from_millis(10);
@@ -32,6 +32,7 @@ const LONGEST: Duration = Duration::from_secs(40);
 const INTERVAL_DEFAULT: Duration = Duration::from_millis(100);
 const DELAYS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
 const NO_BACKEND_DEFAULT: Lowering = Lowering::By(50);
+const CANARY_DEFAULT: Lowering = Lowering::By(50);
 const DETACHED_DEFAULT: Lowering = Lowering::Resign;
 
 /// A group of VIPs whose owner is elected.
@@ -64,6 +65,8 @@ pub struct Track {
     pub no_backend: Lowering,
     /// No program is attached to the interface.
     pub detached: Lowering,
+    /// Connections through the own data plane fail to a service of the group that has healthy backends.
+    pub canary: Lowering,
 }
 
 /// What a reason does to a priority.
@@ -235,6 +238,7 @@ fn track(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Track {
     let default = Track {
         no_backend: NO_BACKEND_DEFAULT,
         detached: DETACHED_DEFAULT,
+        canary: CANARY_DEFAULT,
     };
     let Some(section) = section.table("track", &TRACK_KEYS, problems) else {
         return default;
@@ -242,6 +246,7 @@ fn track(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Track {
     Track {
         no_backend: lowering(&section, "no_backend", problems).unwrap_or(default.no_backend),
         detached: lowering(&section, "detached", problems).unwrap_or(default.detached),
+        canary: lowering(&section, "canary", problems).unwrap_or(default.canary),
     }
 }
 

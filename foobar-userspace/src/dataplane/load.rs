@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray};
 use aya::programs::links::LinkError;
-use aya::programs::{ProgramError, ProgramFd, Xdp};
+use aya::programs::xdp::XdpLinkId;
+use aya::programs::{ProgramError, ProgramFd, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use foobar_common::admission::{Bucket, Features, ListKey, ListVerdict, SynLimit};
 use foobar_common::counters::Counters;
@@ -122,6 +123,8 @@ pub struct DataPlane {
     pins: Option<Pins>,
     sizes: Sizes,
     features: Features,
+    /// The index of the canary's interface, and the link there.
+    canary: Option<(u32, XdpLinkId)>,
     pub(super) settings: Region<Settings>,
     pub(super) vips: Region<Vip>,
     pub(super) ranges: aya::maps::Array<MapData, Value<PortRange>>,
@@ -204,6 +207,7 @@ impl DataPlane {
             pins,
             sizes,
             features,
+            canary: None,
         };
         plane
             .settings
@@ -245,6 +249,24 @@ impl DataPlane {
         attach::attach(self.program()?, pins.as_ref(), interface, ifindex)
     }
 
+    /// Attaches the program to the interface by which the canary's packets come as well, whose index this is; for as
+    /// long as this value lives, or until it is another one or `None`. Behind the driver: the kernel's own packets have
+    /// no checksums yet, which would be lost in it.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn attach_canary(&mut self, ifindex: Option<u32>) -> Result<(), Error> {
+        if let Some((_, link)) = self.canary.take() {
+            // Gone where the interface is.
+            drop(self.program()?.detach(link));
+        }
+        if let Some(ifindex) = ifindex {
+            let link = self.program()?.attach_to_if_index(ifindex, XdpMode::Skb)?;
+            self.canary = Some((ifindex, link));
+        }
+        Ok(())
+    }
+
     /// What the program was loaded with.
     pub const fn features(&self) -> Features {
         self.features
@@ -271,6 +293,12 @@ impl DataPlane {
             return Err(error);
         }
         self.features = features;
+        // The canary's link was the old program's.
+        drop(old);
+        let canary = self.canary.take().map(|(ifindex, _)| ifindex);
+        if let Err(error) = self.attach_canary(canary) {
+            tracing::warn!(%error, "the canary's packets don't meet the program any more");
+        }
         Ok(())
     }
 

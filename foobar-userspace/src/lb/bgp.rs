@@ -44,7 +44,11 @@ impl Steering {
                     services().any(|vip| vip.serving != Serving::Healthy),
                     Reason::NoBackend,
                 ),
-                (services().any(|vip| is_new(vip)), Reason::Unchecked),
+                (services().any(|vip| self.is_cut_off(vip)), Reason::Canary),
+                (
+                    services().any(|vip| is_new(vip) || self.is_untried(vip)),
+                    Reason::Unchecked,
+                ),
                 (self.is_joining(), Reason::Joining),
             ]
             .into_iter()
@@ -65,6 +69,7 @@ fn is_announced(bgp: &Bgp, reasons: &BTreeSet<Reason>) -> bool {
     reasons.iter().all(|reason| match reason {
         Reason::NoBackend => bgp.track.no_backend == Announcement::Kept,
         Reason::Detached => bgp.track.detached == Announcement::Kept,
+        Reason::Canary => bgp.track.canary == Announcement::Kept,
         Reason::LinkDown
         | Reason::NoAddress
         | Reason::NoSocket
@@ -258,6 +263,7 @@ mod tests {
             Reason::LinkDown,
             Reason::Detached,
             Reason::NoBackend,
+            Reason::Canary,
             Reason::Unchecked,
             Reason::Drained,
         ];
@@ -266,12 +272,13 @@ mod tests {
         for reason in all {
             assert!(!is_announced(&strict, &[reason].into()), "{reason:?}");
         }
-        let lenient = bgp("track = { no_backend = \"announce\", detached = \"announce\" }");
+        let lenient =
+            bgp("track = { no_backend = \"announce\", detached = \"announce\", canary = \"announce\" }");
         let kept: Vec<Reason> = all
             .into_iter()
             .filter(|reason| is_announced(&lenient, &[*reason].into()))
             .collect();
-        assert_eq!(kept, [Reason::Detached, Reason::NoBackend]);
+        assert_eq!(kept, [Reason::Detached, Reason::NoBackend, Reason::Canary]);
         assert!(!is_announced(
             &lenient,
             &[Reason::NoBackend, Reason::Drained].into()

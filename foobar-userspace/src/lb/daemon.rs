@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::bgp::{Announcements, Route};
+use super::canary::{self, Canaries};
 use super::election::Attached;
 use super::link::{Cluster, Happened};
 use super::peers::Peers;
@@ -29,7 +30,7 @@ use crate::config::{self, Config};
 use crate::dataplane::{self, Attachment, CheckProgram, Claim, DataPlane, Mode, Pins, Sizes, monotonic_ns};
 use crate::health::Scheduler;
 use crate::network::{
-    self, CheckMark, CheckRoute, Interface, OperationalState, Resolver, ResolverHandle, XdpMode,
+    self, CheckMark, CheckRoute, Interface, MarkedWay, OperationalState, Resolver, ResolverHandle, XdpMode,
 };
 
 const TICK: Duration = Duration::from_millis(200);
@@ -43,7 +44,7 @@ const EVENTS: usize = 4096;
 const ATTACHED: Duration = Duration::from_secs(1);
 
 /// The mark of health checks, as the network module takes it.
-const MARK: CheckMark = CheckMark((CHECK_MARK >> 16) as u16);
+const CHECKS: MarkedWay = MarkedWay::of_checks(CheckMark((CHECK_MARK >> 16) as u16));
 
 struct Daemon {
     path: PathBuf,
@@ -67,6 +68,7 @@ struct Daemon {
     last_reload_error: Option<String>,
     next_sweep: Instant,
     sweeps: SweepStatus,
+    canaries: Canaries,
     check_program: Result<CheckProgram, dataplane::Error>,
     pins: Pins,
     _claim: Claim,
@@ -151,6 +153,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         last_reload_error: None,
         next_sweep: Instant::now(),
         sweeps: SweepStatus::default(),
+        canaries: Canaries::new(preflight::checks_at_once()),
         interface,
         config,
         check_program: Ok(check),
@@ -214,6 +217,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         tracing::info!("VIPs of VRRP groups are given up");
         speaker.stop().await;
     }
+    daemon.canaries.stop(&mut daemon.steering).await;
     drop(server);
     tracing::info!("stopped; the data plane goes on forwarding (`foobar lb detach` removes it)");
     Ok(())
@@ -328,10 +332,13 @@ impl Daemon {
             );
         }
         for source in sources.found {
-            if let Err(error) = CheckRoute::install(self.interface.index, source, MARK).await {
+            if let Err(error) = CheckRoute::install(self.interface.index, source, CHECKS).await {
                 tracing::error!(%error, %source, "health checks can't be led to the interface");
             }
         }
+        self.canaries
+            .set(&self.config, &self.interface, &mut self.steering)
+            .await;
         self.check();
     }
 
@@ -449,6 +456,7 @@ impl Daemon {
             self.check();
         }
         self.steering.tick_peers(now_ns);
+        self.canaries.look(&mut self.steering);
         let begin = Instant::now();
         if begin >= self.next_sweep && self.steering.needs_sweep() {
             let cpu = cpu_time();
@@ -582,8 +590,11 @@ pub(super) async fn forget_check_route(config: &Config) {
         let alike = |address: IpAddr| address.is_ipv4() == any.is_ipv4();
         let in_use = interface.addresses.iter().any(|net| alike(net.addr()))
             || config.vips.iter().any(|vip| alike(vip.address));
-        if in_use && let Err(error) = CheckRoute::left(interface.index, any, MARK).remove().await {
+        if in_use && let Err(error) = CheckRoute::left(interface.index, any, CHECKS).remove().await {
             eprintln!("foobar: the health checks' route stays: {error}");
         }
+    }
+    if let Err(error) = canary::remove().await {
+        eprintln!("foobar: the canary's way stays: {error}");
     }
 }

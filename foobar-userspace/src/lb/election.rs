@@ -37,7 +37,11 @@ impl Steering {
                     members.iter().any(|vip| vip.serving != Serving::Healthy),
                     Reason::NoBackend,
                 ),
-                (members.iter().any(|vip| is_new(vip)), Reason::Unchecked),
+                (members.iter().any(|vip| self.is_cut_off(vip)), Reason::Canary),
+                (
+                    members.iter().any(|vip| is_new(vip) || self.is_untried(vip)),
+                    Reason::Unchecked,
+                ),
                 (self.is_joining(), Reason::Joining),
             ] {
                 if holds {

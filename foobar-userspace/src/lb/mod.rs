@@ -7,6 +7,7 @@ mod admission;
 mod adopt;
 mod apply;
 mod bgp;
+mod canary;
 mod daemon;
 mod election;
 pub mod entry;

@@ -10,6 +10,7 @@ use foobar_common::slot::{ColdSlot, Member as Id};
 use foobar_common::target::{TARGET_GONE, TARGET_USED};
 
 use super::admission::Admission;
+use super::canary;
 use super::member::Member;
 use super::peers::Peers;
 use crate::balancer::members::MemberPool;
@@ -114,6 +115,8 @@ pub(super) struct Steering {
     pub(super) has_new_checks: bool,
     /// There is something to be told to peers.
     pub(super) has_news: bool,
+    /// What is known of the services' canaries; none where there is no canary.
+    pub(super) canaries: canary::Known,
     /// What peers know of the notes, where there are peers.
     pub(super) renewals: Option<Renewals>,
     /// Notes that were used well after the last use that peers know of, found by sweeps: to be told.
@@ -147,6 +150,7 @@ impl Steering {
             peers: None,
             has_new_checks: false,
             has_news: false,
+            canaries: canary::Known::new(),
             announced: BTreeSet::new(),
             renewals: None,
             renewed: Vec::new(),

@@ -7,8 +7,8 @@ use foobar_common::slot::Phase;
 
 use super::steering::{Steering, Vip};
 use crate::admin::{
-    BackendStatus, BgpStatus, ClusterStatus, DropCounters, NotesStatus, PhaseCounts, Status, SweepStatus,
-    VipStatus, VrrpStatus,
+    BackendStatus, BgpStatus, CanaryStatus, ClusterStatus, DropCounters, NotesStatus, PhaseCounts, Status,
+    SweepStatus, VipStatus, VrrpStatus,
 };
 use crate::balancer::plan::Serving;
 use crate::cluster::vrrp::{self, Snapshot, Told};
@@ -117,6 +117,19 @@ impl Steering {
                 Serving::Nobody => "nobody",
             }
             .to_owned(),
+            canary: self
+                .canaries
+                .get(&vip.config.service())
+                .map(|canary| CanaryStatus {
+                    state: match canary.state {
+                        State::Unknown => "unknown",
+                        State::Up => "up",
+                        State::SoftDown | State::HardDown => "down",
+                    }
+                    .to_owned(),
+                    last: canary.last.clone(),
+                    latency_us: canary.latency_us,
+                }),
             waiting: vip.waiting,
             waiting_slots: vip.table.waiting(),
             slots: vip.config.slots,

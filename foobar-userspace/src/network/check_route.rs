@@ -1,5 +1,6 @@
 //! The way of health checks: packets with the daemon's mark leave by the NIC whatever their destination, so
-//! that a check of a VIP reaches the backend that the `check` program (tc egress) writes into the frame.
+//! that a check of a VIP reaches the backend that the `check` program (tc egress) writes into the frame. And the way of
+//! the canary's packets, which leave by an interface of its own.
 //! Relies on netlink. Knows nothing of targets: the low 16 bits of the mark are the caller's.
 //!
 //! What an operator sees (`ip rule`, `ip route show table 26210`, `ip neighbour`):
@@ -20,10 +21,11 @@ use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 
 use super::{MacAddress, NetworkError, connect, into_io, protocol};
 
-/// The routing table of health checks, the same for both families.
+/// The routing table of health checks, the same for both families; and the priority of the rule that leads marked
+/// packets to it: after the local table, before main.
 pub const CHECK_TABLE: u32 = 26_210;
-/// The priority of the rule that leads marked packets to the table: after the local table, before main.
-pub const CHECK_RULE_PRIORITY: u32 = 26_210;
+/// Table and priority for the canary's packets.
+pub const CANARY_TABLE: u32 = 26_211;
 /// The gateway of the IPv4 default route in the table: a link-local address that no host has.
 pub const CHECK_GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 102, 98);
 /// The gateway of the IPv6 default route in the table.
@@ -46,36 +48,65 @@ impl CheckMark {
     }
 }
 
+/// Which packets are led, and to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MarkedWay {
+    /// What tells them.
+    pub mark: CheckMark,
+    /// The routing table, and the rule's priority.
+    pub table: u32,
+    /// The MAC address that their frames bear.
+    pub gateway: MacAddress,
+}
+
+impl MarkedWay {
+    /// The way of health checks.
+    #[must_use]
+    pub const fn of_checks(mark: CheckMark) -> Self {
+        Self {
+            mark,
+            table: CHECK_TABLE,
+            gateway: CHECK_GATEWAY_MAC,
+        }
+    }
+
+    /// The way of the canary's packets, in frames to the balancer's own MAC address.
+    #[must_use]
+    pub const fn of_canary(mark: CheckMark, own_mac: MacAddress) -> Self {
+        Self {
+            mark,
+            table: CANARY_TABLE,
+            gateway: own_mac,
+        }
+    }
+}
+
 /// The installed route of one family. Dropping it leaves the route in place, so that a restarted daemon finds
 /// its checks working; [`remove`](Self::remove) takes it away.
 #[derive(Debug)]
 pub struct CheckRoute {
     ifindex: u32,
     source: IpAddr,
-    mark: CheckMark,
+    way: MarkedWay,
 }
 
 impl CheckRoute {
-    /// Installs rule, route and neighbour for the family of `source`, which must be an address of the
-    /// interface; the interface must be up. What is there already from an earlier daemon is adopted, or
+    /// Installs rule, route and neighbour for the family of `source`, which must be an address of this host; the
+    /// interface must be up. What is there already from an earlier daemon is adopted, or
     /// replaced where it differs, so that this may be repeated after a change of interface or address.
     ///
     /// # Errors
     /// Somebody else uses the table or the rule's priority, or the kernel refuses.
-    pub async fn install(ifindex: u32, source: IpAddr, mark: CheckMark) -> Result<Self, NetworkError> {
+    pub async fn install(ifindex: u32, source: IpAddr, way: MarkedWay) -> Result<Self, NetworkError> {
         let handle = connect()?;
-        let this = Self {
-            ifindex,
-            source,
-            mark,
-        };
+        let this = Self { ifindex, source, way };
         let (rules, routes) = this.found(&handle).await?;
 
         let gateway = this.gateway();
         let mut neighbour = handle
             .neighbours()
             .add(ifindex, gateway)
-            .link_layer_address(&CHECK_GATEWAY_MAC);
+            .link_layer_address(&this.way.gateway);
         neighbour.message_mut().attributes.push(
             rtnetlink::packet_route::neighbour::NeighbourAttribute::Protocol(protocol()),
         );
@@ -117,11 +148,11 @@ impl CheckRoute {
     /// What a daemon may have left on the interface for the family of `any`, to be removed; nothing is read or
     /// changed yet.
     #[must_use]
-    pub fn left(ifindex: u32, any: IpAddr, mark: CheckMark) -> Self {
+    pub fn left(ifindex: u32, any: IpAddr, way: MarkedWay) -> Self {
         Self {
             ifindex,
             source: any,
-            mark,
+            way,
         }
     }
 
@@ -130,14 +161,8 @@ impl CheckRoute {
     /// # Errors
     /// The kernel refuses.
     pub async fn remove(self) -> Result<(), NetworkError> {
+        self.lead_nobody().await?;
         let handle = connect()?;
-        let (rules, routes) = self.found(&handle).await?;
-        for rule in &rules {
-            delete_rule(&handle, rule).await?;
-        }
-        for route in &routes {
-            delete_route(&handle, route).await?;
-        }
         let neighbour = handle
             .neighbours()
             .add(self.ifindex, self.gateway())
@@ -147,6 +172,22 @@ impl CheckRoute {
             "remove the checks' gateway",
             handle.neighbours().del(neighbour).execute().await,
         )
+    }
+
+    /// Removes rule and route, in this order; the neighbour goes with the interface. Harmless where they are gone.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn lead_nobody(&self) -> Result<(), NetworkError> {
+        let handle = connect()?;
+        let (rules, routes) = self.found(&handle).await?;
+        for rule in &rules {
+            delete_rule(&handle, rule).await?;
+        }
+        for route in &routes {
+            delete_route(&handle, route).await?;
+        }
+        Ok(())
     }
 
     fn gateway(&self) -> IpAddr {
@@ -178,7 +219,7 @@ impl CheckRoute {
             .map_err(invalid)?;
         let mut route = builder
             .output_interface(self.ifindex)
-            .table_id(CHECK_TABLE)
+            .table_id(self.way.table)
             .protocol(protocol())
             .onlink()
             .build();
@@ -194,9 +235,9 @@ impl CheckRoute {
         rule.header.family = self.family();
         rule.header.action = RuleAction::ToTable;
         rule.attributes = vec![
-            RuleAttribute::Table(CHECK_TABLE),
-            RuleAttribute::Priority(CHECK_RULE_PRIORITY),
-            RuleAttribute::FwMark(self.mark.value()),
+            RuleAttribute::Table(self.way.table),
+            RuleAttribute::Priority(self.way.table),
+            RuleAttribute::FwMark(self.way.mark.value()),
             RuleAttribute::FwMask(CheckMark::MASK),
             RuleAttribute::Protocol(protocol()),
         ];
@@ -223,7 +264,7 @@ impl CheckRoute {
             .rule()
             .get(version)
             .execute()
-            .try_filter(|rule| std::future::ready(concerns_checks(rule)))
+            .try_filter(|rule| std::future::ready(self.concerns(rule)))
             .try_collect()
             .await
             .map_err(|error| NetworkError::netlink("list the routing rules", error))?;
@@ -234,31 +275,31 @@ impl CheckRoute {
             .get(any)
             .execute()
             .try_filter(|route| {
-                std::future::ready(route.attributes.contains(&RouteAttribute::Table(CHECK_TABLE)))
+                std::future::ready(route.attributes.contains(&RouteAttribute::Table(self.way.table)))
             })
             .try_collect()
             .await
             .map_err(|error| NetworkError::netlink("list the routes", error))?;
         let ours = RuleAttribute::Protocol(protocol());
+        let table = self.way.table;
         if rules.iter().any(|rule| !rule.attributes.contains(&ours)) {
             return Err(NetworkError::InUse(format!(
-                "a routing rule that is not foobar's has priority {CHECK_RULE_PRIORITY} or leads to table {CHECK_TABLE} \
-                 (see `ip rule`)"
+                "a routing rule that is not foobar's has priority {table} or leads to table {table} (see `ip rule`)"
             )));
         }
         if routes.iter().any(|route| route.header.protocol != protocol()) {
             return Err(NetworkError::InUse(format!(
-                "table {CHECK_TABLE} holds routes that are not foobar's (see `ip route show table {CHECK_TABLE}`)"
+                "table {table} holds routes that are not foobar's (see `ip route show table {table}`)"
             )));
         }
         Ok((rules, routes))
     }
-}
 
-fn concerns_checks(rule: &RuleMessage) -> bool {
-    rule.attributes
-        .contains(&RuleAttribute::Priority(CHECK_RULE_PRIORITY))
-        || rule.attributes.contains(&RuleAttribute::Table(CHECK_TABLE))
+    fn concerns(&self, rule: &RuleMessage) -> bool {
+        let table = self.way.table;
+        rule.attributes.contains(&RuleAttribute::Priority(table))
+            || rule.attributes.contains(&RuleAttribute::Table(table))
+    }
 }
 
 /// Whether the kernel would route alike: gateway, interface and source.

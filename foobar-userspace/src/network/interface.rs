@@ -232,7 +232,7 @@ async fn read(handle: &Handle, name: &str) -> Result<Interface, NetworkError> {
     })
 }
 
-async fn link_named(handle: &Handle, name: &str) -> Result<LinkMessage, NetworkError> {
+pub(super) async fn link_named(handle: &Handle, name: &str) -> Result<LinkMessage, NetworkError> {
     match handle.link().get().match_name(name).execute().try_next().await {
         Ok(Some(link)) => Ok(link),
         Ok(None) => Err(NetworkError::NoInterface(name.to_owned())),

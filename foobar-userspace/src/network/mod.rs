@@ -9,6 +9,7 @@ use std::io;
 mod advertisement;
 mod announce;
 mod backend;
+mod canary_pair;
 mod check_route;
 mod groups;
 mod interface;
@@ -26,9 +27,10 @@ pub use announce::{Announcer, arp_announcement};
 pub use backend::{
     RouteOut, add_loopback_address, loopback_addresses, remove_loopback_address, routes_out, set_advmss,
 };
+pub use canary_pair::{CANARY_FAR, CANARY_NEAR, CanaryPair};
 pub use check_route::{
-    CHECK_GATEWAY_MAC, CHECK_GATEWAY_V4, CHECK_GATEWAY_V6, CHECK_RULE_PRIORITY, CHECK_TABLE, CheckMark,
-    CheckRoute,
+    CANARY_TABLE, CHECK_GATEWAY_MAC, CHECK_GATEWAY_V4, CHECK_GATEWAY_V6, CHECK_TABLE, CheckMark, CheckRoute,
+    MarkedWay,
 };
 pub use groups::{SolicitedNodes, solicited_node};
 pub use interface::{

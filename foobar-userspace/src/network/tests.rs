@@ -18,7 +18,7 @@ use super::*;
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
 const NEW_MAC: MacAddress = [0x02, 0, 0, 0, 0, 0x99];
-const MARK: CheckMark = CheckMark(0xf00b);
+const MARK: MarkedWay = MarkedWay::of_checks(CheckMark(0xf00b));
 
 async fn event_where(
     events: &mut Receiver<NextHopEvent>,
@@ -286,7 +286,7 @@ fn the_balancers_own_addresses_are_refused() {
 fn send_marked(from: IpAddr, to: SocketAddr) {
     let socket = UdpSocket::bind((from, 0)).unwrap();
     socket2::SockRef::from(&socket)
-        .set_mark(MARK.value() | 7)
+        .set_mark(MARK.mark.value() | 7)
         .unwrap();
     socket.send_to(b"check", to).unwrap();
 }
@@ -352,7 +352,7 @@ fn the_check_route_is_adopted_changed_and_removed_without_a_trace() {
         let installed = (before.0 + 1, before.1 + 1);
         let source = address("192.0.2.11");
         // Dropped without removal, as by a daemon that was killed.
-        CheckRoute::install(cable.lb_index, source, CheckMark(0x1111))
+        CheckRoute::install(cable.lb_index, source, MarkedWay::of_checks(CheckMark(0x1111)))
             .await
             .unwrap();
         assert_eq!((rules(&cable).await, routes(&cable).await), installed);

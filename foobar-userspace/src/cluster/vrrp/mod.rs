@@ -39,6 +39,7 @@ fn example() -> crate::config::Vrrp {
         track: Track {
             no_backend: Lowering::By(50),
             detached: Lowering::Resign,
+            canary: Lowering::By(50),
         },
     }
 }

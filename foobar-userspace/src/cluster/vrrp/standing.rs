@@ -1,7 +1,6 @@
 //! What the reasons to want a router less make of it. Pure.
 //!
-//! A new reason (a canary that fails) gets its place
-//! in [`Reason`] and its effect in [`standing`]; everything else follows.
+//! A new reason gets its place in [`Reason`] and its effect in [`standing`]; everything else follows.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +19,9 @@ pub enum Reason {
     Detached,
     /// A service of the group has no healthy backend.
     NoBackend,
-    /// A backend that was there from the beginning has not been judged yet.
+    /// The canary's connections to a service of the group fail, though it has healthy backends.
+    Canary,
+    /// A backend that was there from the beginning has not been judged yet, or the canary.
     Unchecked,
     /// The peers' tables and notes are not here yet, or what this balancer steers by is not what they do.
     Joining,
@@ -38,6 +39,7 @@ impl Reason {
             Self::NoSocket => "no_socket",
             Self::Detached => "detached",
             Self::NoBackend => "no_backend",
+            Self::Canary => "canary",
             Self::Unchecked => "unchecked",
             Self::Joining => "joining",
             Self::Drained => "drained",
@@ -71,6 +73,7 @@ pub(super) fn standing(group: &Vrrp, reasons: &BTreeSet<Reason>) -> Standing {
             Reason::LinkDown | Reason::NoAddress | Reason::NoSocket => return Standing::Mute,
             Reason::Detached => group.track.detached,
             Reason::NoBackend => group.track.no_backend,
+            Reason::Canary => group.track.canary,
             Reason::Unchecked | Reason::Joining => {
                 ready = false;
                 Lowering::By(0)
@@ -107,6 +110,8 @@ mod tests {
         let contends = |priority, ready| Standing::Contends { priority, ready };
         assert_eq!(of(&[]), contends(200, true));
         assert_eq!(of(&[Reason::NoBackend]), contends(150, true));
+        assert_eq!(of(&[Reason::Canary]), contends(150, true));
+        assert_eq!(of(&[Reason::NoBackend, Reason::Canary]), contends(100, true));
         assert_eq!(of(&[Reason::Unchecked]), contends(200, false));
         assert_eq!(of(&[Reason::Joining]), contends(200, false));
         assert_eq!(of(&[Reason::Drained]), contends(1, false));

@@ -46,6 +46,7 @@ fn it_has_defaults_and_vips_say_that_they_are_announced() {
         track: Withdrawing {
             no_backend: Announcement::Withdrawn,
             detached: Announcement::Withdrawn,
+            canary: Announcement::Withdrawn,
         },
         bird: None,
         neighbors: vec![neighbor],

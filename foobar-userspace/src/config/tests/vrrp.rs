@@ -30,6 +30,7 @@ fn a_group_has_defaults_and_its_vips_say_that_they_are_in_it() {
         track: Track {
             no_backend: Lowering::By(50),
             detached: Lowering::Resign,
+            canary: Lowering::By(50),
         },
     };
     assert_eq!(config.vrrp, [expected]);
@@ -45,7 +46,7 @@ fn everything_can_be_said() {
         preempt_delay = "5m"
         checksum = "message"
         link_local = "fe80::51"
-        track = { no_backend = "resign", detached = 253 }
+        track = { no_backend = "resign", detached = 253, canary = 7 }
         "#,
     );
     assert_eq!(
@@ -58,6 +59,7 @@ fn everything_can_be_said() {
     let track = Track {
         no_backend: Lowering::Resign,
         detached: Lowering::By(253),
+        canary: Lowering::By(7),
     };
     assert_eq!(group.track, track);
 }

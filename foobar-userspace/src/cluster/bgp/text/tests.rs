@@ -37,6 +37,7 @@ fn wanted(neighbors: Vec<Neighbor>) -> Wanted {
             track: Withdrawing {
                 no_backend: Announcement::Withdrawn,
                 detached: Announcement::Withdrawn,
+                canary: Announcement::Withdrawn,
             },
             bird: None,
             neighbors,
