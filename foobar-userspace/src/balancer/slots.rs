@@ -18,6 +18,7 @@
 mod history;
 mod kept;
 mod peer;
+mod time;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,9 @@ pub use history::History;
 
 /// How long new flows are still noted after moving ends, and how long a slot stays open at least.
 pub const LINGER_NS: u64 = 1_000_000_000;
+
+/// The beginning of a moving in which every flow of this balancer has a note from the first, in a held table.
+const LONG_AGO_NS: u64 = 0;
 
 const PHASES: usize = Phase::Kept as usize + 1;
 
@@ -53,6 +57,11 @@ pub struct SlotTable {
     waiting: BTreeMap<u32, Member>,
     displaced: usize,
     is_held: bool,
+    is_shared: bool,
+    /// It was held until a moment ago.
+    is_released: bool,
+    /// When the peers were last told of what moves while the table is held.
+    announced_ns: u64,
     /// Slots that have begun to move by a change made here.
     started: Vec<u32>,
     revision: u64,
@@ -83,6 +92,9 @@ impl SlotTable {
             waiting: BTreeMap::new(),
             displaced: 0,
             is_held: false,
+            is_shared: false,
+            is_released: false,
+            announced_ns: 0,
             started: Vec::new(),
             revision: 0,
         };
@@ -204,10 +216,12 @@ impl SlotTable {
         let ColdSlot { slot, since_ns } = self.slots[i];
         match slot.phase() {
             Phase::Moving => {
-                let unnoted = if slot.previous == NONE && slot.older == NONE {
-                    NONE
+                let (unnoted, since_ns) = if slot.previous != NONE || slot.older != NONE {
+                    (slot.unnoted_owner(), since_ns)
+                } else if self.is_held {
+                    (NONE, LONG_AGO_NS)
                 } else {
-                    slot.unnoted_owner()
+                    (NONE, since_ns)
                 };
                 ColdSlot {
                     slot: moving(member, slot.current, unnoted),
@@ -223,13 +237,10 @@ impl SlotTable {
                 };
                 self.noting(slot, since_ns, now_ns)
             }
-            // Every flow of the old owner has a note.
+            // Every flow of the old owner has a note here; a peer that can't be heard may have others.
             Phase::Fresh if self.is_held => ColdSlot {
-                slot: Slot {
-                    current: member,
-                    ..slot
-                },
-                since_ns: now_ns,
+                slot: moving(member, slot.current, NONE),
+                since_ns: LONG_AGO_NS,
             },
             Phase::Settled | Phase::Open | Phase::Fresh | Phase::Moved | Phase::Kept => ColdSlot {
                 slot: moving(member, slot.current, NONE),
@@ -239,15 +250,23 @@ impl SlotTable {
     }
 
     /// A slot whose owner has just got it from nobody, or from one whose flows are lost. While the table is held
-    /// ([`set_held`](Self::set_held)), the new owner's flows are noted from the first on.
-    const fn noting(&self, slot: Slot, since_ns: u64, now_ns: u64) -> ColdSlot {
+    /// or shared ([`set_held`](Self::set_held), [`set_shared`](Self::set_shared)), the new owner's flows are noted
+    /// from the first on. What had a later end keeps it.
+    fn noting(&self, slot: Slot, since_ns: u64, now_ns: u64) -> ColdSlot {
         match slot.phase() {
-            Phase::Settled | Phase::Open | Phase::Moved if self.is_held => ColdSlot {
+            Phase::Settled | Phase::Moved if self.is_held || self.is_shared => ColdSlot {
                 slot: Slot {
                     phase: Phase::Fresh as u16,
                     ..slot
                 },
                 since_ns: now_ns,
+            },
+            Phase::Open if self.is_held || self.is_shared => ColdSlot {
+                slot: Slot {
+                    phase: Phase::Fresh as u16,
+                    ..slot
+                },
+                since_ns: since_ns.max(now_ns),
             },
             Phase::Settled | Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved | Phase::Kept => {
                 ColdSlot { slot, since_ns }
@@ -307,6 +326,11 @@ impl SlotTable {
             // What `previous` got while `older` owned the un-noted flows has notes.
             let lost_unnoted = previous == NONE || slot.unnoted_owner() == member;
             let next = match slot.phase() {
+                // A peer may still have an un-noted owner: new flows are noted until it has none.
+                Phase::Moving if lost_unnoted && (self.is_held || self.is_shared) => ColdSlot {
+                    slot: moving(current, NONE, NONE),
+                    since_ns,
+                },
                 Phase::Moving if lost_unnoted => ColdSlot {
                     slot: Slot {
                         phase: Phase::Fresh as u16,
@@ -332,99 +356,6 @@ impl SlotTable {
         }
     }
 
-    /// Lets time pass: moving ends after the idle time T, new flows are noted for a second more; what waits for
-    /// T does no longer.
-    pub fn advance(&mut self, now_ns: u64, idle_ns: u64) {
-        match self.history {
-            History::Noted => self.advance_noted(now_ns, idle_ns),
-            History::Kept => self.admit(now_ns, idle_ns),
-            History::Forgotten => (),
-        }
-    }
-
-    fn advance_noted(&mut self, now_ns: u64, idle_ns: u64) {
-        let moved = if self.is_held { self.count(Phase::Moved) } else { 0 };
-        if self.count(Phase::Moving) + self.count(Phase::Fresh) + self.count(Phase::Kept) + moved == 0 {
-            return;
-        }
-        for i in 0..self.slots.len() {
-            let ColdSlot { slot, since_ns } = self.slots[i];
-            let elapsed = now_ns.saturating_sub(since_ns);
-            let phase = match slot.phase() {
-                Phase::Moving if elapsed > idle_ns && !self.is_held => Phase::Fresh,
-                Phase::Fresh if elapsed > LINGER_NS && !self.is_held => Phase::Moved,
-                Phase::Moved if self.is_held => Phase::Open,
-                Phase::Kept if elapsed > idle_ns => Phase::Settled,
-                Phase::Settled | Phase::Open | Phase::Moving | Phase::Fresh | Phase::Moved | Phase::Kept => {
-                    continue;
-                }
-            };
-            let slot = Slot {
-                phase: phase as u16,
-                ..Slot::settled(slot.current)
-            };
-            self.put(
-                i,
-                ColdSlot {
-                    slot,
-                    since_ns: now_ns,
-                },
-            );
-        }
-    }
-
-    /// A peer's note came for slot `i`: where it is settled, notes count from now on.
-    pub fn open(&mut self, i: usize, now_ns: u64) -> bool {
-        let slot = self.slots[i].slot;
-        let settled = slot.phase() == Phase::Settled;
-        if settled {
-            let slot = Slot {
-                phase: Phase::Open as u16,
-                ..slot
-            };
-            self.put(
-                i,
-                ColdSlot {
-                    slot,
-                    since_ns: now_ns,
-                },
-            );
-        }
-        settled
-    }
-
-    /// The slots that may settle, to be asked for before the notes are read: those moved, and those open for
-    /// over a second.
-    #[must_use]
-    pub fn may_settle(&self, now_ns: u64) -> Vec<u32> {
-        if self.is_held || self.count(Phase::Moved) + self.count(Phase::Open) == 0 {
-            return Vec::new();
-        }
-        let ready = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter(|(_, held)| is_ready(held, now_ns));
-        ready.map(|(i, _)| i as u32).collect()
-    }
-
-    /// Settles slot `i`, in which no live note names anything but `current`: the caller has looked, after it
-    /// asked [`may_settle`](Self::may_settle). False where the slot isn't ready (any more).
-    pub fn settle(&mut self, i: usize, now_ns: u64) -> bool {
-        let ready = !self.is_held && is_ready(&self.slots[i], now_ns);
-        if ready {
-            let slot = Slot::settled(self.slots[i].slot.current);
-            self.put(
-                i,
-                ColdSlot {
-                    slot,
-                    since_ns: now_ns,
-                },
-            );
-        }
-        ready
-    }
-
     fn put(&mut self, i: usize, next: ColdSlot) {
         let held = &mut self.slots[i];
         self.phases[held.slot.phase() as usize] -= 1;
@@ -443,14 +374,6 @@ fn moving(current: Member, previous: Member, older: Member) -> Slot {
         previous,
         older,
         phase: Phase::Moving as u16,
-    }
-}
-
-fn is_ready(held: &ColdSlot, now_ns: u64) -> bool {
-    match held.slot.phase() {
-        Phase::Moved => true,
-        Phase::Open => now_ns.saturating_sub(held.since_ns) > LINGER_NS,
-        Phase::Settled | Phase::Moving | Phase::Fresh | Phase::Kept => false,
     }
 }
 

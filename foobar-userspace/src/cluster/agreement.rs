@@ -235,7 +235,9 @@ impl Agreement {
         };
         peer.lost_ns = (!session.said_bye).then_some(now_ns);
         let changes = session.reports.keys().copied().map(Change::Reported).collect();
-        peer.last_reports = session.reports;
+        if session.has_told {
+            peer.last_reports = session.reports;
+        }
         changes
     }
 
@@ -311,6 +313,9 @@ impl Agreement {
     }
 
     /// What all go by, of what this balancer and its peers see of a service's members.
+    ///
+    /// No member is given up by a balancer that has not heard it be silent itself, nor while a peer may hear it that was
+    /// lost a moment ago: what that one said last counts, and of one that has said nothing yet, that it might.
     #[must_use]
     pub fn judge(&self, service: Service, own: &View, now_ns: u64) -> BTreeMap<IpAddr, Judgement> {
         let views: Vec<View> = self
@@ -321,27 +326,32 @@ impl Agreement {
             })
             .collect();
         let mut judged = health::merge(own, &views);
-        for report in self.last_reports(service, now_ns) {
-            for seen in &report.members {
-                if matches!(seen.observed, Observed::Up | Observed::SoftDown)
-                    && let Some(judgement) = judged.get_mut(&seen.name.address)
-                    && judgement.state == Observed::HardDown
-                {
-                    judgement.state = Observed::SoftDown;
-                }
+        let is_unheard = self.lately_lost(now_ns).any(|peer| peer.last_reports.is_empty());
+        for (address, judgement) in &mut judged {
+            let has_own = own.get(address).is_some_and(|seen| *seen != Observed::Unknown);
+            let was_heard = || {
+                self.lately_lost(now_ns)
+                    .filter_map(|peer| peer.last_reports.get(&service))
+                    .flat_map(|report| &report.members)
+                    .any(|seen| {
+                        seen.name.address == *address
+                            && matches!(seen.observed, Observed::Up | Observed::SoftDown)
+                    })
+            };
+            if judgement.state == Observed::HardDown && (!has_own || is_unheard || was_heard()) {
+                judgement.state = Observed::SoftDown;
             }
         }
         judged
     }
 
-    /// What peers said last that were lost a moment ago.
-    fn last_reports(&self, service: Service, now_ns: u64) -> impl Iterator<Item = &Report> {
-        let lost = self.peers.values().filter(move |peer| {
+    /// The peers that were lost a moment ago, or were not heard yet since the beginning.
+    fn lately_lost(&self, now_ns: u64) -> impl Iterator<Item = &Peer> {
+        self.peers.values().filter(move |peer| {
             let since = peer.lost_ns.map(|lost_ns| now_ns.saturating_sub(lost_ns));
             peer.session.as_ref().is_none_or(|session| !session.has_told)
                 && since.is_some_and(|since| since < GRACE_NS)
-        });
-        lost.filter_map(move |peer| peer.last_reports.get(&service))
+        })
     }
 
     /// Whether the judgement may change by the mere passing of time: a peer was lost a moment ago.

@@ -19,14 +19,20 @@ impl SlotTable {
         let next = match held.slot.phase() {
             Phase::Moving if since_ns > held.since_ns => ColdSlot { since_ns, ..held },
             Phase::Settled | Phase::Open | Phase::Fresh | Phase::Moved => {
-                let open = held.slot.phase() == Phase::Open;
                 let until_ns = since_ns.saturating_add(idle_ns);
-                if open && held.since_ns >= until_ns {
+                let has_deadline = matches!(held.slot.phase(), Phase::Open | Phase::Fresh);
+                if has_deadline && held.since_ns >= until_ns {
                     return;
                 }
+                // All flows of a fresh slot have notes, and go on to.
+                let phase = if held.slot.phase() == Phase::Fresh {
+                    Phase::Fresh
+                } else {
+                    Phase::Open
+                };
                 ColdSlot {
                     slot: Slot {
-                        phase: Phase::Open as u16,
+                        phase: phase as u16,
                         ..held.slot
                     },
                     since_ns: until_ns,
@@ -41,8 +47,33 @@ impl SlotTable {
 
     /// While a peer that may live can't be heard, no slot settles and new flows go on being noted, for the peer
     /// must be told of every flow that it could not know.
-    pub const fn set_held(&mut self, held: bool) {
-        self.is_held = held;
+    ///
+    /// It must be called in the same step in which a session begins or ends, and not with the next tick.
+    pub fn set_held(&mut self, held: bool) {
+        let was_held = std::mem::replace(&mut self.is_held, held);
+        self.is_released = !held && (was_held || self.is_released);
+        if !was_held {
+            self.announced_ns = 0;
+        }
+        if was_held || !held || self.count(Phase::Moved) == 0 {
+            return;
+        }
+        for i in 0..self.slots.len() {
+            let ColdSlot { slot, since_ns } = self.slots[i];
+            if slot.phase() == Phase::Moved {
+                let slot = Slot {
+                    phase: Phase::Open as u16,
+                    ..slot
+                };
+                self.put(i, ColdSlot { slot, since_ns });
+            }
+        }
+    }
+
+    /// Whether there are peers. While there are, an owner that a slot got from nobody, or from one whose flows are
+    /// lost, has its flows noted from the first, for a peer may not have heard of it yet.
+    pub const fn set_shared(&mut self, shared: bool) {
+        self.is_shared = shared;
     }
 
     /// Whether nothing settles, see [`set_held`](Self::set_held).
@@ -82,26 +113,42 @@ impl SlotTable {
     }
 
     fn reconcile_noted(&mut self, i: usize, peer: ColdSlot, now_ns: u64, idle_ns: u64) {
-        let ColdSlot { slot, .. } = self.slots[i];
+        let ColdSlot { slot, since_ns } = self.slots[i];
         let peer_phase = peer.slot.phase();
         // When the peer begins to note the flows that it has without a note.
-        let since_ns = if peer_phase == Phase::Moving {
+        let start_ns = if peer_phase == Phase::Moving {
             peer.since_ns
         } else {
             now_ns
         };
-        match (slot.phase(), unnoted(peer.slot)) {
-            (Phase::Moving, Some(owner)) if owner != slot.current => self.extend(i, since_ns, idle_ns),
+        let has_noted_all = |held: ColdSlot| {
+            held.slot.phase() == Phase::Fresh
+                || held.slot.phase() == Phase::Moving
+                    && (has_no_history(held.slot) || now_ns.saturating_sub(held.since_ns) > idle_ns)
+        };
+        let own = ColdSlot { slot, since_ns };
+        match (slot.phase(), unnoted(peer.slot).filter(|_| !has_noted_all(peer))) {
             // Every flow of this balancer has a note: those without one are the peer's.
-            (Phase::Fresh, Some(owner)) if owner != slot.current && owner != NONE => self.put(
-                i,
-                ColdSlot {
-                    slot: moving(slot.current, owner, NONE),
-                    since_ns,
-                },
-            ),
-            (Phase::Settled | Phase::Open | Phase::Moved, _) if peer_phase == Phase::Moving => {
-                self.extend(i, since_ns, idle_ns);
+            (Phase::Fresh | Phase::Moving, Some(owner))
+                if has_noted_all(own) && owner != NONE && owner != slot.unnoted_owner() =>
+            {
+                // The other peers have to hear of it, as of any beginning.
+                self.started.push(i as u32);
+                let previous = if owner == slot.current { NONE } else { owner };
+                self.put(
+                    i,
+                    ColdSlot {
+                        slot: moving(slot.current, previous, NONE),
+                        since_ns: now_ns.max(start_ns),
+                    },
+                );
+            }
+            (Phase::Moving, _) if peer_phase == Phase::Moving => self.extend(i, start_ns, idle_ns),
+            (Phase::Moving, Some(owner)) if owner != slot.current => self.extend(i, start_ns, idle_ns),
+            (Phase::Settled | Phase::Open | Phase::Fresh | Phase::Moved, _)
+                if peer_phase == Phase::Moving =>
+            {
+                self.extend(i, start_ns, idle_ns);
             }
             (Phase::Settled, _) if peer_phase != Phase::Settled => {
                 self.open(i, now_ns);
@@ -140,6 +187,10 @@ impl SlotTable {
     }
 }
 
+const fn has_no_history(slot: Slot) -> bool {
+    slot.previous == NONE && slot.older == NONE
+}
+
 /// Who owns the flows of a slot that have no note; none where every flow that lives has one.
 const fn unnoted(slot: Slot) -> Option<Member> {
     match slot.phase() {
@@ -150,194 +201,4 @@ const fn unnoted(slot: Slot) -> Option<Member> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::balancer::slots::LINGER_NS;
-
-    const T: u64 = 30_000_000_000;
-
-    fn table(history: History, slot: ColdSlot) -> SlotTable {
-        SlotTable::adopt(history, [slot])
-    }
-
-    fn held(slot: Slot, since_ns: u64) -> ColdSlot {
-        ColdSlot { slot, since_ns }
-    }
-
-    fn phase(current: Member, phase: Phase) -> Slot {
-        Slot {
-            phase: phase as u16,
-            ..Slot::settled(current)
-        }
-    }
-
-    #[test]
-    fn the_latest_start_counts_and_never_an_earlier_one() {
-        let mut table = table(History::Noted, held(Slot::settled(1), 0));
-        table.change(0, 2, 100);
-        table.extend(0, 90, T);
-        assert_eq!(table.slots()[0].since_ns, 100);
-        table.extend(0, 150, T);
-        table.advance(140 + T, T);
-        assert_eq!(table.slot(0).phase(), Phase::Moving);
-        table.advance(151 + T, T);
-        assert_eq!(table.slot(0).phase(), Phase::Fresh);
-    }
-
-    #[test]
-    fn where_the_owner_stays_new_flows_are_noted_while_the_peer_moves() {
-        for own in [Phase::Settled, Phase::Open, Phase::Moved, Phase::Fresh] {
-            let mut table = table(History::Noted, held(phase(1, own), 5));
-            table.extend(0, 100, T);
-            assert_eq!(table.slots()[0], held(phase(1, Phase::Open), 100 + T));
-            assert!(table.may_settle(100 + T + LINGER_NS).is_empty());
-            assert_eq!(table.may_settle(101 + T + LINGER_NS), [0]);
-        }
-        let mut table = table(History::Noted, held(Slot::settled(1), 0));
-        table.reconcile(0, held(moving(1, 2, NONE), 50), 100, T);
-        assert_eq!(table.slots()[0], held(phase(1, Phase::Open), 50 + T));
-    }
-
-    #[test]
-    fn a_held_table_goes_on_noting_new_flows_and_settles_nothing() {
-        let mut table = table(History::Noted, held(Slot::settled(1), 0));
-        table.set_held(true);
-        table.change(0, 2, 0);
-        table.advance(T * 2, T);
-        assert_eq!(
-            table.slot(0),
-            moving(2, 1, NONE),
-            "the peer has flows of 1 that have no note"
-        );
-        table.leave(1, &[2], T * 2);
-        table.advance(T * 3, T);
-        assert_eq!(table.slot(0), phase(2, Phase::Fresh));
-        table.change(0, 3, T * 3);
-        assert_eq!(table.slot(0), phase(3, Phase::Fresh), "all flows of 2 have notes");
-        assert!(table.may_settle(T * 9).is_empty());
-        table.change(0, 2, T * 3);
-        table.set_held(false);
-        table.advance(T * 4, T);
-        assert_eq!(table.slot(0).phase(), Phase::Moved);
-        assert_eq!(table.may_settle(T * 9), [0]);
-        table.set_held(true);
-        table.advance(T * 4, T);
-        assert_eq!(table.slot(0), phase(2, Phase::Open), "new flows are noted again");
-    }
-
-    #[test]
-    fn in_a_held_table_the_flows_of_an_heir_are_noted_from_the_first() {
-        let mut table = table(History::Noted, held(Slot::settled(1), 0));
-        table.leave(1, &[2], 50);
-        assert_eq!(table.slot(0), Slot::settled(2), "who can be told of the leaving");
-        table.set_held(true);
-        table.leave(2, &[3], 60);
-        assert_eq!(table.slots()[0], held(phase(3, Phase::Fresh), 60));
-        table.reconcile(0, held(Slot::settled(2), 0), 70, T);
-        assert_eq!(
-            table.slots()[0],
-            held(moving(3, 2, NONE), 70),
-            "the peer has flows of 2"
-        );
-        let mut empty = super::SlotTable::new(History::Noted, 1);
-        empty.set_held(true);
-        empty.change(0, 1, 80);
-        assert_eq!(empty.slot(0), phase(1, Phase::Fresh));
-    }
-
-    #[test]
-    fn only_what_was_changed_here_has_been_started_here() {
-        let mut table = SlotTable::adopt(History::Noted, [held(Slot::settled(1), 0); 3]);
-        table.change(2, 2, 10);
-        table.change(0, 2, 10);
-        table.change(0, 3, 11);
-        table.join(1, held(moving(2, 1, NONE), 5));
-        assert_eq!(table.take_started(), [0, 2]);
-        table.extend(0, 20, T);
-        assert_eq!(table.take_started(), [0; 0]);
-    }
-
-    #[test]
-    fn an_open_slot_of_a_held_table_stays_open() {
-        let mut table = table(History::Noted, held(Slot::settled(1), 0));
-        table.open(0, 0);
-        table.set_held(true);
-        assert!(table.may_settle(10 * LINGER_NS).is_empty());
-        assert!(!table.settle(0, 10 * LINGER_NS));
-    }
-
-    #[test]
-    fn where_all_own_flows_are_noted_the_others_are_the_peers() {
-        // Here the owner changed from 1 to 2 while the peer, which could not be heard, left it with 1.
-        let mut fresh = table(History::Noted, held(phase(2, Phase::Fresh), 5));
-        fresh.reconcile(0, held(Slot::settled(1), 0), 100, T);
-        assert_eq!(fresh.slots()[0], held(moving(2, 1, NONE), 100));
-        fresh.change(0, 1, 200);
-        assert_eq!(fresh.slot(0).unnoted_owner(), 1, "back at 1, un-noted flows too");
-        // New flows of a moved slot aren't noted.
-        let mut moved = table(History::Noted, held(phase(2, Phase::Moved), 5));
-        moved.reconcile(0, held(Slot::settled(1), 0), 100, T);
-        assert_eq!(moved.slots()[0], held(phase(2, Phase::Moved), 5));
-    }
-
-    #[test]
-    fn the_peers_moving_goes_on_here() {
-        let mut table = table(History::Noted, held(phase(2, Phase::Fresh), 5));
-        table.reconcile(0, held(moving(3, 1, NONE), 70), 100, T);
-        assert_eq!(table.slots()[0], held(moving(2, 1, NONE), 70));
-        table.reconcile(0, held(moving(3, 1, NONE), 90), 100, T);
-        assert_eq!(table.slots()[0].since_ns, 90);
-    }
-
-    #[test]
-    fn a_settled_slot_opens_for_the_peers_notes_and_keeps_its_own_flows() {
-        for theirs in [
-            phase(2, Phase::Fresh),
-            phase(2, Phase::Moved),
-            phase(2, Phase::Open),
-        ] {
-            let mut table = table(History::Noted, held(Slot::settled(1), 0));
-            table.reconcile(0, held(theirs, 50), 100, T);
-            assert_eq!(table.slots()[0], held(phase(1, Phase::Open), 100));
-        }
-        let mut table = table(History::Noted, held(Slot::settled(1), 0));
-        table.reconcile(0, held(Slot::settled(1), 50), 100, T);
-        assert_eq!(table.slot(0), Slot::settled(1));
-    }
-
-    #[test]
-    fn two_that_have_noted_all_of_theirs_have_nothing_to_reconcile() {
-        let mut table = table(History::Noted, held(phase(2, Phase::Fresh), 5));
-        table.reconcile(0, held(phase(1, Phase::Fresh), 7), 100, T);
-        assert_eq!(table.slots()[0], held(phase(2, Phase::Fresh), 5));
-    }
-
-    #[test]
-    fn who_joins_keeps_what_its_table_keeps() {
-        let theirs = held(moving(2, 1, NONE), 5);
-        let joined = |history| {
-            let mut table = table(history, held(Slot::settled(3), 0));
-            table.join(0, theirs);
-            table.slots()[0]
-        };
-        assert_eq!(joined(History::Noted), theirs);
-        assert_eq!(joined(History::Forgotten).slot, Slot::settled(2));
-        let kept = joined(History::Kept).slot;
-        assert_eq!((kept.phase(), kept.current, kept.previous), (Phase::Kept, 2, 1));
-    }
-
-    #[test]
-    fn kept_slots_remember_the_peers_owners_as_far_as_there_is_room() {
-        let kept = |current, previous, older| Slot {
-            current,
-            previous,
-            older,
-            phase: Phase::Kept as u16,
-        };
-        let mut table = table(History::Kept, held(Slot::settled(1), 0));
-        table.reconcile(0, held(kept(2, 1, 3), 9), 100, T);
-        assert_eq!(table.slot(0), kept(1, 2, 3));
-        table.reconcile(0, held(kept(4, 1, 3), 9), 100, T);
-        assert_eq!(table.slot(0), kept(1, 2, 3));
-    }
-}
+mod tests;

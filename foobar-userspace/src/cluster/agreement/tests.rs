@@ -193,6 +193,8 @@ fn a_peers_view_counts_once_it_has_told_all_and_no_longer_than_it_is_heard() {
         let judged = pair.sides[0].judge(service(80), &own, pair.now);
         judged.values().next().expect("one member").state
     };
+    assert_eq!(judged(&pair), Observed::SoftDown, "the peer may hear it");
+    pair.now += GRACE_NS;
     assert_eq!(judged(&pair), Observed::HardDown);
     pair.connect();
     pair.deliver();
@@ -208,6 +210,38 @@ fn a_peers_view_counts_once_it_has_told_all_and_no_longer_than_it_is_heard() {
     assert!(pair.sides[0].is_grace_over(pair.now, pair.now + GRACE_NS));
     pair.now += GRACE_NS;
     assert_eq!(judged(&pair), Observed::HardDown);
+}
+
+#[test]
+fn who_has_not_looked_yet_gives_nobody_up() {
+    let silent = View::from([(IpAddr::from([192, 0, 2, 21]), Observed::HardDown)]);
+    let unseen = View::from([(IpAddr::from([192, 0, 2, 21]), Observed::Unknown)]);
+    let mut pair = Pair::new();
+    pair.sides[1].set_reports([report(80, Observed::HardDown, 1)]);
+    pair.connect();
+    pair.deliver();
+    let judged = |own| {
+        let judged = pair.sides[0].judge(service(80), own, GRACE_NS);
+        judged.values().next().expect("one member").state
+    };
+    assert_eq!(judged(&silent), Observed::HardDown);
+    assert_eq!(judged(&unseen), Observed::SoftDown, "its peers will, if it is so");
+}
+
+#[test]
+fn what_a_peer_said_last_outlives_a_session_in_which_it_said_nothing() {
+    let mut pair = Pair::new();
+    pair.connect();
+    pair.deliver();
+    pair.sides[0].lost("lb2", pair.now);
+    pair.sides[0].connected("lb2", pair.now);
+    pair.sides[0].lost("lb2", pair.now);
+    let silent = View::from([(IpAddr::from([192, 0, 2, 21]), Observed::HardDown)]);
+    let judged = pair.sides[0].judge(service(80), &silent, pair.now + GRACE_NS - 1);
+    assert_eq!(
+        judged.values().next().expect("one member").state,
+        Observed::SoftDown
+    );
 }
 
 #[test]
