@@ -17,7 +17,7 @@ impl SlotTable {
     pub fn extend(&mut self, i: usize, since_ns: u64, idle_ns: u64) {
         let held = self.slots[i];
         let next = match held.slot.phase() {
-            Phase::Moving if since_ns > held.since_ns => ColdSlot { since_ns, ..held },
+            Phase::Moving if since_ns > held.since_ns && !self.is_held => ColdSlot { since_ns, ..held },
             Phase::Settled | Phase::Open | Phase::Fresh | Phase::Moved => {
                 let until_ns = since_ns.saturating_add(idle_ns);
                 let has_deadline = matches!(held.slot.phase(), Phase::Open | Phase::Fresh);
@@ -38,6 +38,7 @@ impl SlotTable {
                     since_ns: until_ns,
                 }
             }
+            // What moves in a held table does not end, and is to be known by its own age.
             Phase::Moving | Phase::Kept => return,
         };
         if self.history == History::Noted {
