@@ -4,6 +4,7 @@
 
 mod daemon;
 mod notes;
+mod peers;
 mod second_chance;
 mod traffic;
 mod world;
