@@ -49,6 +49,9 @@ pub struct Found {
     state: u16,
 }
 
+/// A use so late after the one before is told at once: this part of a note's lifetime of 5/4 T, T/8.
+const LATE: u32 = 10;
+
 const NOTHING: u16 = 0;
 const STALE: u16 = 1;
 const PENDING: u16 = 2;
@@ -354,10 +357,13 @@ impl Flow {
         count(Counter::NoteFollowed);
         if !found.note.is_null() {
             self.touch(found);
+            if Note::from_word(found.word).flags & NOTE_PENDING == 0 {
+                return STAGE_ESTABLISHED;
+            }
         } else if !found.pending.is_null() {
             self.set_pending(found.pending, member);
         }
-        STAGE_NONE
+        STAGE_PENDING
     }
 
     #[inline(always)]
@@ -374,12 +380,20 @@ impl Flow {
         count(Counter::NoteFollowed);
         let stage = if end == 0 { STAGE_ESTABLISHED } else { STAGE_ENDED };
         if !found.note.is_null() {
-            let had = Note::from_word(found.word).flags;
+            let Note { flags: had, used, .. } = Note::from_word(found.word);
             let flags = had & !NOTE_PENDING | end;
             if flags != had {
                 return self.change(found, member, flags, stage);
             }
             self.touch(found);
+            // A peer's copy may be about to expire: it can't wait for the next sweep.
+            if age(self.now, used) > self.lifetime / LATE {
+                return if flags & NOTE_ENDED == 0 {
+                    STAGE_ESTABLISHED
+                } else {
+                    STAGE_ENDED
+                };
+            }
         } else if !found.pending.is_null() {
             if self.insert(member, end) {
                 count(Counter::NotePromoted);

@@ -328,8 +328,10 @@ impl Steering {
             tracing::info!("no peer is missed any more: slots settle again");
         }
         peers.is_held = is_held;
+        let is_shared = peers.agreement.standings().next().is_some();
         for vip in &mut self.vips {
             vip.table.set_held(is_held);
+            vip.table.set_shared(is_shared);
         }
     }
 

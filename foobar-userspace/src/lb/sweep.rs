@@ -82,11 +82,12 @@ impl Steering {
             if *unnoted || gone.contains(&member) {
                 return Sweep::Delete;
             }
-            if idle > vip.lifetime {
-                // Stale notes go with their slot's settling, unless room is short. Where peers have copies, one of
-                // these may count for another T/4 there: a SYN must find the note, and tell that it is overwritten.
-                let expired = vip.notes_all && (renewals.is_none() || idle > vip.lifetime / 5 * 6);
-                return if expired || crowded || matches!(entry, NoteEntry::Pending { .. }) {
+            // Where peers have copies, one of these may count for another T/4 there: the slot does not settle, and a SYN
+            // must find the note, and tell that it is overwritten.
+            let is_late = renewals.is_some() && idle <= vip.lifetime / 5 * 6;
+            if idle > vip.lifetime && (crowded || !is_late) {
+                // Stale notes go with their slot's settling, unless room is short.
+                return if vip.notes_all || crowded || matches!(entry, NoteEntry::Pending { .. }) {
                     Sweep::Delete
                 } else {
                     named.insert(member);
@@ -96,6 +97,9 @@ impl Steering {
             named.insert(member);
             if member != *current {
                 *foreign = true;
+            }
+            if idle > vip.lifetime {
+                return Sweep::Keep;
             }
             if let (Some(renewals), NoteEntry::Noted { place, key, note }) = (&mut renewals, entry)
                 && renewals.due(place, &key, note.used, vip.idle)
