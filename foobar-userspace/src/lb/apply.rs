@@ -105,6 +105,9 @@ impl Steering {
             self.plane.set_slot(base + slot, value, since_ns);
         }
         drop(table.take_changed());
+        if let Some(peers) = &self.peers {
+            peers.introduce(&mut table);
+        }
         let mut vip = Vip {
             id,
             config: config.clone(),

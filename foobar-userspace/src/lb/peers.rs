@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::member::Member;
 use super::steering::{Steering, Urgency, Vip, deadline, plan_of};
-use crate::balancer::slots::History;
+use crate::balancer::slots::{History, SlotTable};
 use crate::cluster::agreement::{Agreement, Change, Node, Readiness};
 use crate::cluster::health::View;
 use crate::cluster::message::{Digest, Drain, Envelope, Message, Observed, Report, Seen, Starts, Table};
@@ -34,8 +34,10 @@ pub(super) struct Peers {
     pub(super) outbox: Vec<(Node, Envelope)>,
     /// Sessions to be ended, and why.
     pub(super) cuts: Vec<(Node, String)>,
-    /// No flow has come by here yet: a peer's slots are taken as they are.
+    /// No flow has come by here yet: the first slots of a service that a peer tells are taken as they are.
     is_newcomer: bool,
+    /// The services whose slots have been told since then: others are those of newcomers, maybe, and reconciled.
+    joined: BTreeSet<Service>,
     is_held: bool,
     has_held_back: bool,
     /// When the configuration came that is in force.
@@ -59,6 +61,7 @@ impl Peers {
             outbox: Vec::new(),
             cuts: Vec::new(),
             is_newcomer,
+            joined: BTreeSet::new(),
             has_held_back: false,
             configured_ns: 0,
             ticked_ns: now_ns,
@@ -66,6 +69,17 @@ impl Peers {
             differing_slots: BTreeMap::new(),
             refused_notes: 0,
         }
+    }
+
+    /// Whether there are others.
+    fn is_shared(&self) -> bool {
+        self.agreement.standings().next().is_some()
+    }
+
+    /// A table that has just been made is told of the peers, as the others were.
+    pub(super) fn introduce(&self, table: &mut SlotTable) {
+        table.set_held(self.is_held);
+        table.set_shared(self.is_shared());
     }
 
     /// No slot may get another owner now: tables are being exchanged, and the peer's slots are reconciled with what
@@ -328,7 +342,7 @@ impl Steering {
             tracing::info!("no peer is missed any more: slots settle again");
         }
         peers.is_held = is_held;
-        let is_shared = peers.agreement.standings().next().is_some();
+        let is_shared = peers.is_shared();
         for vip in &mut self.vips {
             vip.table.set_held(is_held);
             vip.table.set_shared(is_shared);
@@ -434,19 +448,27 @@ impl Steering {
         }
     }
 
-    /// A member that a peer has given up is given up here too, whatever it looks like by now.
+    /// A member that a peer has given up is given up here too, if nothing is heard of it here either. Whoever hears it
+    /// has flows of it that live: the name of its new life is taken for the one that it leads here.
     fn give_up_with_peers(&mut self, place: usize, service: Service, now_ns: u64) {
+        self.judge_together(place, now_ns);
         let Some(peers) = &self.peers else { return };
-        let over: Vec<(Id, u64)> = self.vips[place]
-            .members
-            .iter()
-            .map(|member| {
-                let theirs = peers.agreement.incarnation(service, member.address);
-                (member, theirs)
-            })
-            .filter(|(member, theirs)| *theirs > member.incarnation)
-            .map(|(member, theirs)| (member.id, theirs))
-            .collect();
+        let (mut over, mut renamed) = (Vec::new(), Vec::new());
+        for member in &mut self.vips[place].members {
+            let theirs = peers.agreement.incarnation(service, member.address);
+            if theirs <= member.incarnation {
+                continue;
+            }
+            if matches!(member.observed(), State::Up | State::SoftDown) {
+                member.incarnation = theirs;
+                renamed.push((member.id, theirs));
+            } else {
+                over.push((member.id, theirs));
+            }
+        }
+        for (id, incarnation) in renamed {
+            self.plane.set_target_incarnation(id, incarnation);
+        }
         let seed = self.table_seed();
         for (id, incarnation) in over {
             let Some(old) = self.begin_life(place, id, incarnation) else {
@@ -595,7 +617,7 @@ impl Steering {
             return;
         };
         let Some(peers) = &mut self.peers else { return };
-        let relation = if peers.is_newcomer {
+        let relation = if peers.is_newcomer && peers.joined.insert(table.service) {
             Relation::Newcomer
         } else {
             Relation::Equal

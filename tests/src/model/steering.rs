@@ -207,7 +207,8 @@ impl World {
     ) -> Steered {
         let current = situation.slot.current;
         if let Known::Live(note) = known {
-            let over = note.ended || matches!(self.state(note.member), State::Down);
+            // A pending note is of no flow yet that could be over.
+            let over = note.ended && !note.pending || matches!(self.state(note.member), State::Down);
             if !over {
                 self.notes.renew(counted);
                 return Steered::to(note.member);
