@@ -13,6 +13,7 @@ mod election;
 pub mod entry;
 mod events;
 mod features;
+pub(crate) mod fleet;
 mod link;
 mod member;
 mod note_exchange;
@@ -32,7 +33,7 @@ use anyhow::{Context as _, Result};
 use clap::Subcommand;
 
 use crate::cli::client::SocketArgs;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::dataplane::Pins;
 use crate::network::{self, XdpMode};
 use crate::telemetry::LogArgs;
@@ -120,7 +121,8 @@ pub async fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn read(path: &std::path::Path) -> Result<Config> {
-    config::load(path).map_err(|report| anyhow::anyhow!("the configuration is not valid\n{report}"))
+    let (loaded, _) = fleet::load_without_etcd(path, None)?;
+    loaded.map_err(fleet::invalid)
 }
 
 async fn detach(config: &Config) -> Result<ExitCode> {
