@@ -219,6 +219,7 @@ impl Following {
         }
         match candidate.with(file, &self.etcd) {
             Ok(config) => {
+                self.refused = None;
                 self.given = Some(candidate);
                 Some(config)
             }

@@ -33,7 +33,7 @@ use anyhow::{Context as _, Result};
 use clap::Subcommand;
 
 use crate::cli::client::SocketArgs;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::dataplane::Pins;
 use crate::network::{self, XdpMode};
 use crate::telemetry::LogArgs;
@@ -121,7 +121,11 @@ pub async fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn read(path: &std::path::Path) -> Result<Config> {
-    let (loaded, _) = fleet::load_without_etcd(path, None)?;
+    let loaded = match fleet::load_without_etcd(path, None) {
+        Ok((Ok(config), _)) => Ok(config),
+        // What is to be detached is in the file.
+        _ => config::load(path),
+    };
     loaded.map_err(fleet::invalid)
 }
 

@@ -144,6 +144,9 @@ fn kept(pair: pb::KeyValue) -> Result<Kept> {
     })
 }
 
+/// What the channel says when the other side has ended the connection.
+const ENDED: [&str; 2] = ["operation was canceled", "transport error"];
+
 /// What etcd has said: the client tells it as the insides of a status.
 fn refusal(error: etcdv3client::Error) -> anyhow::Error {
     let text = error.to_string();
@@ -151,6 +154,11 @@ fn refusal(error: etcdv3client::Error) -> anyhow::Error {
         .split_once("message: \"")
         .and_then(|(_, rest)| rest.split_once('"'));
     match said {
+        // With TLS 1.3 a client hears only then that its certificate is not wanted.
+        Some((said, _)) if ENDED.contains(&said) => anyhow!(
+            "the member has ended the connection: that is what one does that wants another certificate, or any, from its \
+             clients"
+        ),
         Some((said, _)) => anyhow!("{said}"),
         None => anyhow!("{text}"),
     }
