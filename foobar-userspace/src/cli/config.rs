@@ -18,7 +18,7 @@ pub enum Command {
         /// The configuration file (TOML)
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// Where the file has [etcd]: the value that the key is to get; otherwise the copy of the last good one is
+        /// Where the file has a table etcd: the value that the key is to get; otherwise the copy of the last good one is
         /// taken, if there is one
         #[arg(long, value_name = "FILE")]
         etcd_value: Option<PathBuf>,
