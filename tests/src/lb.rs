@@ -70,6 +70,8 @@ pub struct Config {
     pub peer_macs: Vec<String>,
     /// Further tables, after all else; relative paths begin at the world's directory.
     pub tables: Vec<&'static str>,
+    /// `[etcd]`: the VIP is not in the file then, but in [`Config::shared`].
+    pub etcd: Option<String>,
 }
 
 impl Config {
@@ -98,6 +100,7 @@ impl Config {
             further: String::new(),
             peer_macs: Vec::new(),
             tables: Vec::new(),
+            etcd: None,
         }
     }
 
@@ -107,10 +110,9 @@ impl Config {
     }
 
     fn toml(&self, paths: &Paths) -> String {
-        let mut toml = format!(
+        let own = format!(
             "interface = {:?}\npin_dir = {:?}\nadmin_socket = {:?}\n{}\npeer_macs = {:?}\n\
-             [limits]\nslots = 65536\ntargets = {}\nnotes = 65536\npending_notes = 65536\n\
-             [[vip]]\nname = \"{VIP_NAME}\"\naddress = \"{}\"\nport = {}\nprotocol = \"tcp\"\n{}\n",
+             [limits]\nslots = 65536\ntargets = {}\nnotes = 65536\npending_notes = 65536\n",
             self.interface,
             paths.pins,
             paths.socket,
@@ -121,6 +123,14 @@ impl Config {
             },
             self.peer_macs,
             self.targets,
+        );
+        own + self.etcd.as_ref().unwrap_or(&self.shared())
+    }
+
+    /// The VIP, and whatever comes after it.
+    pub fn shared(&self) -> String {
+        let mut toml = format!(
+            "[[vip]]\nname = \"{VIP_NAME}\"\naddress = \"{}\"\nport = {}\nprotocol = \"tcp\"\n{}\n",
             self.family.vip(),
             self.port,
             match self.group {

@@ -12,6 +12,7 @@ pub mod bgp;
 pub mod chaos;
 pub mod churn;
 pub mod cluster;
+pub mod etcd;
 pub mod fuzz;
 pub mod lab;
 pub mod lb;

@@ -105,6 +105,8 @@ impl Step {
                         "--test",
                         "bgp",
                         "--test",
+                        "etcd",
+                        "--test",
                         "chaos",
                         "--test",
                         "lab",

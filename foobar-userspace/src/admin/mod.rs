@@ -74,10 +74,39 @@ pub struct Status {
     pub cluster: Option<ClusterStatus>,
     /// Who tells routers of VIPs, and what; `null` where nobody does.
     pub bgp: Option<BgpStatus>,
+    /// The part of the configuration that comes from etcd; `null` where none does.
+    pub etcd: Option<EtcdStatus>,
     /// The data plane's counters, by name.
     pub counters: BTreeMap<String, u64>,
     /// The VIPs, in the configuration's order.
     pub vips: Vec<VipStatus>,
+}
+
+/// The part of the configuration that a fleet shares.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EtcdStatus {
+    /// The key.
+    pub key: String,
+    /// The member that is followed; `null`: none can be.
+    pub endpoint: Option<String>,
+    /// Why none can be, as of the one that was tried last.
+    pub trouble: Option<String>,
+    /// The revision in which the key got the value that is in force; `null`: none is.
+    pub revision: Option<i64>,
+    /// That value was read from the copy, and etcd has not confirmed it yet.
+    pub from_copy: bool,
+    /// How long it has been in force, in seconds.
+    pub since_s: Option<u64>,
+    /// etcd has no such key (any more): what was in force goes on.
+    pub missing: bool,
+    /// The revision of a newer value that is not in force.
+    pub refused_revision: Option<i64>,
+    /// What is wrong with that.
+    pub refused: Option<String>,
+    /// The file in which the last good value is kept.
+    pub copy: String,
+    /// Why it could not be written, at the last try.
+    pub copy_trouble: Option<String>,
 }
 
 /// A virtual router: a VRRP group's addresses of one family.

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::config::{self, Config, Report};
+use crate::config::{Config, Report};
+use crate::lb::fleet;
 
 /// Work on configuration files
 #[derive(Debug, Subcommand)]
@@ -17,6 +18,10 @@ pub enum Command {
         /// The configuration file (TOML)
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Where the file has a table etcd: the value that the key is to get; otherwise the copy of the last good one is
+        /// taken, if there is one
+        #[arg(long, value_name = "FILE")]
+        etcd_value: Option<PathBuf>,
         /// Write the outcome as JSON
         #[arg(long)]
         json: bool,
@@ -27,18 +32,23 @@ impl Command {
     /// Prints the outcome: a summary or JSON to standard output, the errors to standard error.
     ///
     /// # Errors
-    /// Where the output cannot be written. A bad file is no error but exit code 1.
+    /// Where the output cannot be written, or etcd's value cannot be read. A bad file is no error but exit code 1.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let Self::Check { file, json } = self;
-        let result = config::load(&file);
+        let Self::Check {
+            file,
+            etcd_value,
+            json,
+        } = self;
+        let (result, value) = fleet::load_without_etcd(&file, etcd_value.as_deref())?;
+        let value = value.as_deref();
         let code = if result.is_ok() {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
         };
         match result {
-            _ if json => writeln!(std::io::stdout(), "{}", as_json(&file, &result))?,
-            Ok(config) => write!(std::io::stdout(), "{}", summary(&file, &config))?,
+            _ if json => writeln!(std::io::stdout(), "{}", as_json(&file, value, &result))?,
+            Ok(config) => write!(std::io::stdout(), "{}", summary(&file, value, &config))?,
             Err(report) => {
                 let color = std::io::stderr().is_terminal();
                 writeln!(std::io::stderr(), "{}", report.render(color))?;
@@ -48,9 +58,14 @@ impl Command {
     }
 }
 
-fn summary(file: &Path, config: &Config) -> String {
+fn summary(file: &Path, value: Option<&Path>, config: &Config) -> String {
+    let with = match (value, &config.etcd) {
+        (Some(value), _) => format!(" with etcd's value in {}", value.display()),
+        (None, Some(etcd)) => format!(" WITHOUT etcd's value (no copy in {})", etcd.copy.display()),
+        (None, None) => String::new(),
+    };
     let mut out = format!(
-        "{}: valid; {} VIPs on {}\n",
+        "{}{with}: valid; {} VIPs on {}\n",
         file.display(),
         config.vips.len(),
         config.interface
@@ -78,7 +93,7 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{plural}")
 }
 
-fn as_json(file: &Path, result: &Result<Config, Report>) -> Value {
+fn as_json(file: &Path, etcd_value: Option<&Path>, result: &Result<Config, Report>) -> Value {
     match result {
         Ok(config) => {
             let vips: Vec<Value> = config
@@ -95,8 +110,10 @@ fn as_json(file: &Path, result: &Result<Config, Report>) -> Value {
                     })
                 })
                 .collect();
-            json!({ "file": file, "valid": true, "interface": config.interface, "vips": vips, "errors": [] })
+            json!({ "file": file, "etcd_value": etcd_value, "valid": true, "interface": config.interface, "vips": vips, "errors": [] })
         }
-        Err(report) => json!({ "file": file, "valid": false, "errors": report.errors() }),
+        Err(report) => {
+            json!({ "file": file, "etcd_value": etcd_value, "valid": false, "errors": report.errors() })
+        }
     }
 }

@@ -9,7 +9,7 @@ use anyhow::Result;
 use http::Method;
 
 use super::client::SocketArgs;
-use crate::admin::{BackendStatus, BgpStatus, CanaryStatus, Status, VrrpStatus};
+use crate::admin::{BackendStatus, BgpStatus, CanaryStatus, EtcdStatus, Status, VrrpStatus};
 
 /// Options of `foobar status`.
 #[derive(Debug, clap::Args)]
@@ -99,6 +99,9 @@ fn render(status: &Status) -> String {
         line(format!(
             "RELOAD REFUSED, the old configuration is in force:\n{error}"
         ));
+    }
+    if let Some(shared) = &status.etcd {
+        etcd(shared).into_iter().for_each(&mut line);
     }
     if let Some(cluster) = &status.cluster {
         line(String::new());
@@ -245,6 +248,34 @@ fn canary_line(canary: &CanaryStatus) -> String {
         _ if canary.last.is_empty() => "  canary not known yet".to_owned(),
         _ => format!("  canary not known yet: {}", canary.last),
     }
+}
+
+/// The fleet's part of the configuration, in lines.
+fn etcd(shared: &EtcdStatus) -> Vec<String> {
+    let value = match (shared.revision, shared.since_s.unwrap_or_default()) {
+        (None, _) => "no value in force".to_owned(),
+        (Some(revision), since) if shared.from_copy => {
+            format!("revision {revision} in force for {since} s, FROM THE COPY")
+        }
+        (Some(revision), since) => format!("revision {revision} in force for {since} s"),
+    };
+    let endpoint = shared.endpoint.as_deref().unwrap_or("NOT CONNECTED");
+    let mut lines = vec![format!("etcd     {}  {endpoint}  {value}", shared.key)];
+    if shared.missing {
+        lines.push("  THE KEY IS NOT THERE: what was in force goes on".to_owned());
+    }
+    if let Some(trouble) = &shared.trouble {
+        lines.push(format!("  TROUBLE: {trouble}"));
+    }
+    if let (Some(why), Some(revision)) = (&shared.refused, shared.refused_revision) {
+        lines.push(format!(
+            "  REVISION {revision} REFUSED, nothing has changed:\n{why}"
+        ));
+    }
+    if let Some(trouble) = &shared.copy_trouble {
+        lines.push(format!("  THE COPY CANNOT BE WRITTEN: {trouble}"));
+    }
+    lines
 }
 
 /// The announcements, in lines.

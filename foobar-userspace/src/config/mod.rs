@@ -10,6 +10,7 @@ mod canary;
 mod check;
 mod difference;
 mod duration;
+pub mod etcd;
 mod flows;
 mod parse;
 mod ports;
@@ -37,6 +38,7 @@ pub use bgp::{Announcement, Bfd, Bgp, Neighbor, Withdrawing};
 pub use canary::Canary;
 pub use difference::{Difference, Field, FixedChange, Reweighted, VipChange, difference, keep_fixed};
 pub use duration::{DurationError, format_duration, parse_duration};
+pub use etcd::Etcd;
 pub use flows::{FlowHash, Tracking};
 pub use parse::parse;
 pub use ports::Ports;
@@ -72,6 +74,8 @@ pub struct Config {
     pub vrrp: Vec<Vrrp>,
     /// How routers are told of VIPs, if they are.
     pub bgp: Option<Bgp>,
+    /// Where the part of the configuration that a fleet shares comes from, if it does.
+    pub etcd: Option<Etcd>,
     /// The services, in the file's order.
     pub vips: Vec<Vip>,
 }

@@ -11,9 +11,9 @@ use super::report::{Problems, Report};
 use super::service::{Draft, VIP_KEYS};
 use super::sources::{LIST_KEYS, Lists};
 use super::walk::Section;
-use super::{Config, Limits, bgp, canary, tunnel, validate, vrrp};
+use super::{Config, Limits, bgp, canary, etcd, tunnel, validate, vrrp};
 
-const KEYS: [&str; 13] = [
+pub(super) const KEYS: [&str; 14] = [
     "interface",
     "pin_dir",
     "admin_socket",
@@ -26,6 +26,7 @@ const KEYS: [&str; 13] = [
     "list",
     "vrrp",
     "bgp",
+    "etcd",
     "vip",
 ];
 const LIMIT_KEYS: [&str; 5] = ["slots", "targets", "notes", "pending_notes", "syn_buckets"];
@@ -68,12 +69,7 @@ pub(super) fn parse_as<C>(
     let root = match DeTable::parse(text) {
         Ok(root) => root,
         Err(error) => {
-            let end = text.len();
-            problems.add(
-                error.span().unwrap_or(end..end),
-                format!("syntax: {}", error.message()),
-                "",
-            );
+            syntax(&error, text.len(), &mut problems);
             return Err(problems.into_report(name));
         }
     };
@@ -82,6 +78,12 @@ pub(super) fn parse_as<C>(
         Some(config) if problems.is_empty() => Ok(config),
         _ => Err(problems.into_report(name)),
     }
+}
+
+/// Notes that a text is no TOML; where no other place is known, at its end.
+pub(super) fn syntax(error: &toml::de::Error, end: usize, problems: &mut Problems<'_>) {
+    let span = error.span().unwrap_or(end..end);
+    problems.add(span, format!("syntax: {}", error.message()), "");
 }
 
 /// The same from bytes, which may not be UTF-8.
@@ -127,6 +129,7 @@ pub(super) fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems
 
     let groups = vrrp::read(&root, problems);
     let bgp = bgp::read(&root, problems);
+    let etcd = etcd::read(&root, problems);
     let lists = root.tables("list", "[[list]]", &LIST_KEYS, problems);
     let mut lists = Lists::read(&lists, directory, problems);
     let sections = root.tables("vip", "[[vip]]", &VIP_KEYS, problems);
@@ -159,6 +162,7 @@ pub(super) fn read(root: &DeTable<'_>, directory: &Path, problems: &mut Problems
             Some(draft) => Some(draft.finish()?),
             None => None,
         },
+        etcd,
         vips: drafts.into_iter().map(Draft::finish).collect::<Option<_>>()?,
     })
 }

@@ -22,6 +22,9 @@ pub struct Problem {
     /// Where; absent when the file could not be read at all.
     #[serde(flatten)]
     pub place: Option<Place>,
+    /// What the place is in, where that is not the file itself: the value of a key in etcd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// What, without its place.
     pub message: String,
     /// What to do about it.
@@ -45,6 +48,7 @@ impl Report {
         let message = format!("cannot read {file}: {error}");
         let problem = Problem {
             place: None,
+            source: None,
             message,
             hint: None,
             span: 0..0,
@@ -94,7 +98,7 @@ impl Report {
             let (line, span) = first_line(&self.text, &problem.span);
             group = group.element(
                 Snippet::source(line)
-                    .path(self.file.as_str())
+                    .path(problem.source.as_deref().unwrap_or(&self.file))
                     .line_start(place.line)
                     .annotation(AnnotationKind::Primary.span(span)),
             );
@@ -128,6 +132,8 @@ fn first_line<'t>(text: &'t str, span: &Range<usize>) -> (&'t str, Range<usize>)
 #[derive(Debug)]
 pub(super) struct Problems<'t> {
     text: &'t str,
+    /// Where another text than the file's begins in it, and what that is called.
+    second: Option<(usize, &'t str)>,
     errors: Vec<Problem>,
 }
 
@@ -135,7 +141,16 @@ impl<'t> Problems<'t> {
     pub(super) fn new(text: &'t str) -> Self {
         Self {
             text,
+            second: None,
             errors: Vec::new(),
+        }
+    }
+
+    /// Of two texts, the second of which begins there, after the end of a line, and is called so.
+    pub(super) fn of_two(text: &'t str, second: usize, name: &'t str) -> Self {
+        Self {
+            second: Some((second, name)),
+            ..Self::new(text)
         }
     }
 
@@ -143,10 +158,12 @@ impl<'t> Problems<'t> {
     pub(super) fn add(&mut self, span: Range<usize>, message: impl Into<String>, hint: impl Into<String>) {
         let start = self.text.floor_char_boundary(span.start);
         let end = self.text.ceil_char_boundary(span.end).max(start);
-        let place = place(self.text, start);
+        let second = self.second.filter(|(begin, _)| start >= *begin);
+        let place = self.place(start);
         let (message, hint) = (message.into(), Some(hint.into()).filter(|hint| !hint.is_empty()));
         self.errors.push(Problem {
             place: Some(place),
+            source: second.map(|(_, name)| name.to_owned()),
             message,
             hint,
             span: start..end,
@@ -155,7 +172,15 @@ impl<'t> Problems<'t> {
 
     /// The line of a span, for a hint that points at another place.
     pub(super) fn line(&self, span: &Range<usize>) -> usize {
-        place(self.text, self.text.floor_char_boundary(span.start)).line
+        self.place(self.text.floor_char_boundary(span.start)).line
+    }
+
+    /// Lines are counted from the beginning of the text that it is in.
+    fn place(&self, offset: usize) -> Place {
+        match self.second {
+            Some((begin, _)) if offset >= begin => place(&self.text[begin..], offset - begin),
+            _ => place(self.text, offset),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::bgp::{Announcements, Route};
 use super::canary::{self, Canaries};
 use super::election::Attached;
+use super::fleet::Fleet;
 use super::link::{Cluster, Happened};
 use super::peers::Peers;
 use super::presence::{self, Presence};
@@ -49,6 +50,8 @@ const CHECKS: MarkedWay = MarkedWay::of_checks(CheckMark((CHECK_MARK >> 16) as u
 struct Daemon {
     path: PathBuf,
     config: Config,
+    /// The part of the configuration that a fleet shares.
+    fleet: Fleet,
     steering: Steering,
     interface: Interface,
     scheduler: Scheduler,
@@ -79,7 +82,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
     let stop = crate::signals::stop()?;
     let mut hangup = signal(SignalKind::hangup())?;
     preflight::check()?;
-    let config = super::read(&path)?;
+    let (fleet, config) = Fleet::start(&path).await?;
     let interface = network::lookup(&config.interface).await?;
     for warning in network::warnings(&config.interface) {
         tracing::warn!(interface = config.interface, "{warning}");
@@ -138,6 +141,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
     let check = CheckProgram::attach(&pins, &config.interface).context("the health checks' program")?;
     let mut daemon = Daemon {
         path,
+        fleet,
         steering,
         scheduler: Scheduler::new(events, preflight::checks_at_once()),
         resolver,
@@ -162,6 +166,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
     };
     let config = daemon.config.clone();
     daemon.steering.apply(&config, monotonic_ns())?;
+    daemon.fleet.put_in_force();
     if let (Some(identity), Some(directory)) = (identity, config.cluster) {
         daemon.join(directory, identity, is_newcomer).await?;
     }
@@ -187,6 +192,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
         tokio::select! {
             () = &mut stop => break,
             _ = hangup.recv() => daemon.reload().await,
+            () = daemon.fleet.news() => daemon.on_fleet().await,
             1.. = health.recv_many(&mut judgements, EVENTS) => {
                 daemon.steering.on_health(&judgements, monotonic_ns());
                 judgements.clear();
@@ -398,14 +404,23 @@ impl Daemon {
 
     /// Reads the configuration again; where it is bad, everything stays as it is.
     async fn reload(&mut self) {
-        let new = match config::load(&self.path) {
-            Ok(new) => new,
+        match self.fleet.load(&self.path) {
+            Ok(new) => self.put_in_force(new).await,
             Err(report) => {
                 tracing::error!("the configuration is not valid; the old one stays in force\n{report}");
-                self.last_reload_error = Some(report.to_string());
-                return;
+                self.last_reload_error = Some(report);
             }
-        };
+        }
+    }
+
+    /// etcd says something else of the fleet's part.
+    async fn on_fleet(&mut self) {
+        if let Some(new) = self.fleet.take(&self.path) {
+            self.put_in_force(new).await;
+        }
+    }
+
+    async fn put_in_force(&mut self, new: Config) {
         let difference = config::difference(&self.config, &new);
         for change in &difference.fixed {
             tracing::warn!(
@@ -422,9 +437,11 @@ impl Daemon {
         if let Err(error) = self.steering.apply(&new, monotonic_ns()) {
             tracing::error!(%error, "the configuration can't be put in force; the old one stays");
             self.last_reload_error = Some(error.to_string());
+            self.fleet.not_put_in_force(&error.to_string());
             self.steering.set_configuration(&self.config.vips, monotonic_ns());
             return;
         }
+        self.fleet.put_in_force();
         let left_out = &self.steering.left_out;
         if left_out.is_empty() {
             self.last_reload_error = None;
@@ -513,6 +530,7 @@ impl Daemon {
                         .as_ref()
                         .and_then(|cluster| cluster.status(&self.steering)),
                     bgp,
+                    etcd: self.fleet.status(),
                     now_ns: monotonic_ns(),
                 });
                 // Who asked may be gone.

@@ -13,6 +13,7 @@ mod election;
 pub mod entry;
 mod events;
 mod features;
+pub(crate) mod fleet;
 mod link;
 mod member;
 mod note_exchange;
@@ -120,7 +121,12 @@ pub async fn run(args: Args) -> Result<ExitCode> {
 }
 
 fn read(path: &std::path::Path) -> Result<Config> {
-    config::load(path).map_err(|report| anyhow::anyhow!("the configuration is not valid\n{report}"))
+    let loaded = match fleet::load_without_etcd(path, None) {
+        Ok((Ok(config), _)) => Ok(config),
+        // What is to be detached is in the file.
+        _ => config::load(path),
+    };
+    loaded.map_err(fleet::invalid)
 }
 
 async fn detach(config: &Config) -> Result<ExitCode> {

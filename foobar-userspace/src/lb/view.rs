@@ -7,8 +7,8 @@ use foobar_common::slot::Phase;
 
 use super::steering::{Steering, Vip};
 use crate::admin::{
-    BackendStatus, BgpStatus, CanaryStatus, ClusterStatus, DropCounters, NotesStatus, PhaseCounts, Status,
-    SweepStatus, VipStatus, VrrpStatus,
+    BackendStatus, BgpStatus, CanaryStatus, ClusterStatus, DropCounters, EtcdStatus, NotesStatus,
+    PhaseCounts, Status, SweepStatus, VipStatus, VrrpStatus,
 };
 use crate::balancer::plan::Serving;
 use crate::cluster::vrrp::{self, Snapshot, Told};
@@ -28,6 +28,7 @@ pub(super) struct Context<'a> {
     pub(super) election: Told,
     pub(super) cluster: Option<ClusterStatus>,
     pub(super) bgp: Option<BgpStatus>,
+    pub(super) etcd: Option<EtcdStatus>,
     pub(super) now_ns: u64,
 }
 
@@ -61,6 +62,7 @@ impl Steering {
             vrrp_unclaimed: named(&context.election.unclaimed),
             cluster: context.cluster.clone(),
             bgp: context.bgp.clone(),
+            etcd: context.etcd.clone(),
             counters: Counter::ALL
                 .iter()
                 .map(|&counter| (counter.name().to_owned(), counters.get(counter)))

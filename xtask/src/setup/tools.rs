@@ -35,7 +35,7 @@ const fn tool(program: &'static str, package: &'static str, purpose: &'static st
     }
 }
 
-const TOOLS: [Tool; 22] = [
+const TOOLS: [Tool; 24] = [
     tool("ip", "iproute2", "the lab's network"),
     tool("nft", "nftables", "keeps the lab's segments apart"),
     tool("ethtool", "ethtool", "the lab's network"),
@@ -56,6 +56,8 @@ const TOOLS: [Tool; 22] = [
     tool("tshark", "tshark", "reads packets in tests"),
     tool("keepalived", "keepalived", "the other VRRP router in tests"),
     tool("bird", "bird2", "announces VIPs, and is a router in tests"),
+    tool("etcd", "etcd-server", "keeps a fleet's configuration in tests"),
+    tool("etcdctl", "etcd-client", "changes it there"),
     tool("haproxy", "haproxy", "the classic pair in tests"),
     // Not among the programs that a shell finds.
     tool("/usr/lib/frr/vrrpd", "frr", "the other VRRP router in tests"),

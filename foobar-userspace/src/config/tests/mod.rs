@@ -3,6 +3,7 @@
 mod admission;
 mod bad;
 mod bgp;
+mod etcd;
 mod flows;
 mod ports;
 mod quic;
