@@ -14,9 +14,12 @@ use super::{
     service,
 };
 
+/// Plans by the members' weights and health.
+type Plans = HashMap<Vec<(u16, Health)>, Rc<Plan>>;
+
 thread_local! {
     /// Tables are a function of weights and health: most are asked for many times.
-    static PLANS: RefCell<HashMap<Vec<(u16, Health)>, Rc<Plan>>> = RefCell::new(HashMap::new());
+    static PLANS: RefCell<Plans> = RefCell::default();
 }
 
 /// The plan for members of these weights and this health, who are numbered from 1.
