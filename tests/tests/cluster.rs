@@ -5,7 +5,7 @@ use foobar_tests::cluster::{self, directory, form, wait_agreed, write_seed};
 use foobar_tests::lb::{Balancer, Config};
 use foobar_tests::steady::PORT;
 use foobar_tests::streams::server::Server;
-use foobar_tests::vrrp::{Place, config, until, wait_state};
+use foobar_tests::vrrp::{Place, config, router, until, wait_state};
 use foobar_tests::world::{Lb, World, backend_address};
 use serde_json::Value;
 
@@ -193,11 +193,19 @@ fn configurations_that_differ_are_told_and_a_change_waits_no_longer_than_a_momen
                 .as_array()
                 .is_some_and(|slots| slots.len() == 16)
     })?;
+    // And it is a reason that can be tracked, until it is over.
+    let reasons = |status: &Value| router(status, "ipv4")["reasons"].to_string();
+    for balancer in &mut pair {
+        balancer.wait("differing is a reason", |status| {
+            reasons(status).contains("differing")
+        })?;
+    }
     let mut less = configuration(Lb::Second);
     less.backends.remove(&2);
     pair[1].reload(&less)?;
     for balancer in &mut pair {
         wait_agreed(balancer)?;
+        balancer.wait("no reason is left", |status| reasons(status) == "[]")?;
     }
     Ok(())
 }

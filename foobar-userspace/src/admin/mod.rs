@@ -125,7 +125,7 @@ pub struct VrrpStatus {
     /// The priority that is configured.
     pub configured_priority: u8,
     /// Why they differ, or why it does not take over from a living one: `link_down`, `no_address`, `no_socket`, `detached`, `no_backend`,
-    /// `canary`, `unchecked`, `joining`, `drained`.
+    /// `canary`, `differing`, `unchecked`, `joining`, `drained`.
     pub reasons: Vec<String>,
     /// The address of the Active router, as far as it is known.
     pub active: Option<IpAddr>,
@@ -247,7 +247,7 @@ pub struct RouteStatus {
     /// Whether it is announced.
     pub announced: bool,
     /// Why it is not, or would not be by default: `link_down`, `detached`, `no_backend`, `canary`,
-    /// `unchecked`, `joining`, `drained`.
+    /// `differing`, `unchecked`, `joining`, `drained`.
     pub reasons: Vec<String>,
 }
 

@@ -25,7 +25,7 @@ const BGP_KEYS: [&str; 9] = [
     "neighbor",
 ];
 const BFD_KEYS: [&str; 2] = ["interval", "multiplier"];
-const TRACK_KEYS: [&str; 3] = ["no_backend", "detached", "canary"];
+const TRACK_KEYS: [&str; 4] = ["no_backend", "detached", "canary", "differing"];
 const NEIGHBOR_KEYS: [&str; 9] = [
     "address",
     "as",
@@ -90,6 +90,8 @@ pub struct Withdrawing {
     pub detached: Announcement,
     /// Connections through the own data plane fail to a service of the address that has healthy backends.
     pub canary: Announcement,
+    /// This balancer has steered by other tables than a peer for ten seconds; kept by default, as both see it.
+    pub differing: Announcement,
 }
 
 /// What a reason does to a VIP's announcement.
@@ -243,16 +245,17 @@ fn track(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Withdrawing 
         ("announce", Announcement::Kept),
     ];
     let section = section.table("track", &TRACK_KEYS, problems);
-    let mut of = |name| {
+    let mut of = |name, default| {
         let word = section
             .as_ref()
             .and_then(|section| section.word(name, &words, problems));
-        word.unwrap_or(Announcement::Withdrawn)
+        word.unwrap_or(default)
     };
     Withdrawing {
-        no_backend: of("no_backend"),
-        detached: of("detached"),
-        canary: of("canary"),
+        no_backend: of("no_backend", Announcement::Withdrawn),
+        detached: of("detached", Announcement::Withdrawn),
+        canary: of("canary", Announcement::Withdrawn),
+        differing: of("differing", Announcement::Kept),
     }
 }
 

@@ -24,7 +24,7 @@ const VRRP_KEYS: [&str; 9] = [
     "link_local",
     "track",
 ];
-const TRACK_KEYS: [&str; 3] = ["no_backend", "detached", "canary"];
+const TRACK_KEYS: [&str; 4] = ["no_backend", "detached", "canary", "differing"];
 
 const PRIORITY_DEFAULT: u8 = 100;
 const SHORTEST: Duration = Duration::from_millis(10);
@@ -33,6 +33,8 @@ const INTERVAL_DEFAULT: Duration = Duration::from_millis(100);
 const DELAYS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3_600);
 const NO_BACKEND_DEFAULT: Lowering = Lowering::By(50);
 const CANARY_DEFAULT: Lowering = Lowering::By(50);
+/// Both of two balancers see it.
+const DIFFERING_DEFAULT: Lowering = Lowering::By(0);
 const DETACHED_DEFAULT: Lowering = Lowering::Resign;
 
 /// A group of VIPs whose owner is elected.
@@ -67,6 +69,8 @@ pub struct Track {
     pub detached: Lowering,
     /// Connections through the own data plane fail to a service of the group that has healthy backends.
     pub canary: Lowering,
+    /// This balancer has steered by other tables than a peer for ten seconds.
+    pub differing: Lowering,
 }
 
 /// What a reason does to a priority.
@@ -239,6 +243,7 @@ fn track(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Track {
         no_backend: NO_BACKEND_DEFAULT,
         detached: DETACHED_DEFAULT,
         canary: CANARY_DEFAULT,
+        differing: DIFFERING_DEFAULT,
     };
     let Some(section) = section.table("track", &TRACK_KEYS, problems) else {
         return default;
@@ -247,6 +252,7 @@ fn track(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Track {
         no_backend: lowering(&section, "no_backend", problems).unwrap_or(default.no_backend),
         detached: lowering(&section, "detached", problems).unwrap_or(default.detached),
         canary: lowering(&section, "canary", problems).unwrap_or(default.canary),
+        differing: lowering(&section, "differing", problems).unwrap_or(default.differing),
     }
 }
 

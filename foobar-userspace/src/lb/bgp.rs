@@ -49,6 +49,7 @@ impl Steering {
                     services().any(|vip| is_new(vip) || self.is_untried(vip)),
                     Reason::Unchecked,
                 ),
+                (self.is_differing(), Reason::Differing),
                 (self.is_joining(), Reason::Joining),
             ]
             .into_iter()
@@ -70,6 +71,7 @@ fn is_announced(bgp: &Bgp, reasons: &BTreeSet<Reason>) -> bool {
         Reason::NoBackend => bgp.track.no_backend == Announcement::Kept,
         Reason::Detached => bgp.track.detached == Announcement::Kept,
         Reason::Canary => bgp.track.canary == Announcement::Kept,
+        Reason::Differing => bgp.track.differing == Announcement::Kept,
         Reason::LinkDown
         | Reason::NoAddress
         | Reason::NoSocket
@@ -272,6 +274,11 @@ mod tests {
         for reason in all {
             assert!(!is_announced(&strict, &[reason].into()), "{reason:?}");
         }
+        assert!(is_announced(&strict, &[Reason::Differing].into()));
+        assert!(!is_announced(
+            &bgp("track = { differing = \"withdraw\" }"),
+            &[Reason::Differing].into()
+        ));
         let lenient =
             bgp("track = { no_backend = \"announce\", detached = \"announce\", canary = \"announce\" }");
         let kept: Vec<Reason> = all

@@ -42,6 +42,7 @@ impl Steering {
                     members.iter().any(|vip| is_new(vip) || self.is_untried(vip)),
                     Reason::Unchecked,
                 ),
+                (self.is_differing(), Reason::Differing),
                 (self.is_joining(), Reason::Joining),
             ] {
                 if holds {

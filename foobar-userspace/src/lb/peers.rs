@@ -45,6 +45,8 @@ pub(super) struct Peers {
     ticked_ns: u64,
     /// Since when a peer steers by something else, or was last asked for what it has.
     differs_since: BTreeMap<Node, u64>,
+    /// Those with whom it has lasted.
+    differing: BTreeSet<Node>,
     /// By peer and service: the slots whose owner was another one when its table came last.
     differing_slots: BTreeMap<(Node, Service), Vec<u32>>,
     /// Notes that were not taken in: of members or services that are none here, or for want of room.
@@ -66,6 +68,7 @@ impl Peers {
             configured_ns: 0,
             ticked_ns: now_ns,
             differs_since: BTreeMap::new(),
+            differing: BTreeSet::new(),
             differing_slots: BTreeMap::new(),
             refused_notes: 0,
         }
@@ -258,6 +261,7 @@ impl Steering {
         let Some(peers) = &mut self.peers else { return };
         let changes = peers.agreement.lost(node, now_ns);
         peers.differs_since.remove(node);
+        peers.differing.remove(node);
         self.hold(now_ns);
         self.perform(changes, now_ns);
         self.converse(now_ns);
@@ -293,6 +297,13 @@ impl Steering {
         self.peers
             .as_ref()
             .is_some_and(|peers| peers.agreement.readiness() != Readiness::Ready)
+    }
+
+    /// Whether a peer has steered by other tables for long.
+    pub(super) fn is_differing(&self) -> bool {
+        self.peers
+            .as_ref()
+            .is_some_and(|peers| !peers.differing.is_empty())
     }
 
     /// This is the configuration to be in force: the peers hear of it before anything changes by it.
@@ -360,6 +371,7 @@ impl Steering {
             .collect();
         for (node, differing) in standings {
             if differing.is_empty() {
+                peers.differing.remove(&node);
                 if peers.differs_since.remove(&node).is_some() {
                     peers.differing_slots.retain(|(of, _), _| *of != node);
                 }
@@ -374,6 +386,7 @@ impl Steering {
                     "a peer steers by other tables (`foobar cluster status` shows which slots): are the configurations the same?"
                 );
                 peers.differs_since.insert(node.clone(), now_ns);
+                peers.differing.insert(node.clone());
                 let ask = peers.agreement.ask(&node);
                 peers.post(ask);
             }

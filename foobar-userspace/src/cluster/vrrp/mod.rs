@@ -40,6 +40,7 @@ fn example() -> crate::config::Vrrp {
             no_backend: Lowering::By(50),
             detached: Lowering::Resign,
             canary: Lowering::By(50),
+            differing: Lowering::By(0),
         },
     }
 }

@@ -21,6 +21,8 @@ pub enum Reason {
     NoBackend,
     /// The canary's connections to a service of the group fail, though it has healthy backends.
     Canary,
+    /// This balancer has steered by other tables than a peer for long.
+    Differing,
     /// A backend that was there from the beginning has not been judged yet, or the canary.
     Unchecked,
     /// The peers' tables and notes are not here yet, or what this balancer steers by is not what they do.
@@ -40,6 +42,7 @@ impl Reason {
             Self::Detached => "detached",
             Self::NoBackend => "no_backend",
             Self::Canary => "canary",
+            Self::Differing => "differing",
             Self::Unchecked => "unchecked",
             Self::Joining => "joining",
             Self::Drained => "drained",
@@ -74,6 +77,7 @@ pub(super) fn standing(group: &Vrrp, reasons: &BTreeSet<Reason>) -> Standing {
             Reason::Detached => group.track.detached,
             Reason::NoBackend => group.track.no_backend,
             Reason::Canary => group.track.canary,
+            Reason::Differing => group.track.differing,
             Reason::Unchecked | Reason::Joining => {
                 ready = false;
                 Lowering::By(0)
@@ -112,6 +116,7 @@ mod tests {
         assert_eq!(of(&[Reason::NoBackend]), contends(150, true));
         assert_eq!(of(&[Reason::Canary]), contends(150, true));
         assert_eq!(of(&[Reason::NoBackend, Reason::Canary]), contends(100, true));
+        assert_eq!(of(&[Reason::Differing]), contends(200, true));
         assert_eq!(of(&[Reason::Unchecked]), contends(200, false));
         assert_eq!(of(&[Reason::Joining]), contends(200, false));
         assert_eq!(of(&[Reason::Drained]), contends(1, false));

@@ -47,6 +47,7 @@ fn it_has_defaults_and_vips_say_that_they_are_announced() {
             no_backend: Announcement::Withdrawn,
             detached: Announcement::Withdrawn,
             canary: Announcement::Withdrawn,
+            differing: Announcement::Kept,
         },
         bird: None,
         neighbors: vec![neighbor],

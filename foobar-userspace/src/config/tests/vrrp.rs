@@ -31,6 +31,7 @@ fn a_group_has_defaults_and_its_vips_say_that_they_are_in_it() {
             no_backend: Lowering::By(50),
             detached: Lowering::Resign,
             canary: Lowering::By(50),
+            differing: Lowering::By(0),
         },
     };
     assert_eq!(config.vrrp, [expected]);
@@ -46,7 +47,7 @@ fn everything_can_be_said() {
         preempt_delay = "5m"
         checksum = "message"
         link_local = "fe80::51"
-        track = { no_backend = "resign", detached = 253, canary = 7 }
+        track = { no_backend = "resign", detached = 253, canary = 7, differing = "resign" }
         "#,
     );
     assert_eq!(
@@ -60,6 +61,7 @@ fn everything_can_be_said() {
         no_backend: Lowering::Resign,
         detached: Lowering::By(253),
         canary: Lowering::By(7),
+        differing: Lowering::Resign,
     };
     assert_eq!(group.track, track);
 }

@@ -38,6 +38,7 @@ fn wanted(neighbors: Vec<Neighbor>) -> Wanted {
                 no_backend: Announcement::Withdrawn,
                 detached: Announcement::Withdrawn,
                 canary: Announcement::Withdrawn,
+                differing: Announcement::Kept,
             },
             bird: None,
             neighbors,
