@@ -73,20 +73,23 @@ const IN_WEB: (u32, u32) = (WEB_ID, WEB_SLOT);
 use NoteStage::{Ended, Established, Overwritten, Pending};
 
 #[test]
-fn each_step_of_a_connections_life_is_told_once() -> Result<()> {
+fn each_step_of_a_connections_life_is_told_once_and_each_syn() -> Result<()> {
     for features in [TOLD, FEATURE_NOTE_EVENTS] {
         let (mut rig, mut events) = told(64, features)?;
         rig.send(&FLOW.syn()).forwarded_to(1, &[SlotMoving, NotePending]);
         tells(&mut events, FLOW, IN_WEB, &[(1, Pending)]);
+        // A client that sends it again has no answer, and may have it by another balancer.
         rig.send(&FLOW.syn()).forwarded_to(1, &[SlotMoving, NoteFollowed]);
-        tells(&mut events, FLOW, IN_WEB, &[]);
+        tells(&mut events, FLOW, IN_WEB, &[(1, Pending)]);
         rig.send(&FLOW.ack())
             .forwarded_to(1, &[SlotMoving, NoteFollowed, NotePromoted]);
         tells(&mut events, FLOW, IN_WEB, &[(1, Established)]);
-        for frame in [FLOW.data(), FLOW.syn(), FLOW.data()] {
+        for frame in [FLOW.data(), FLOW.data()] {
             rig.send(&frame).forwarded_to(1, &[SlotMoving, NoteFollowed]);
         }
         tells(&mut events, FLOW, IN_WEB, &[]);
+        rig.send(&FLOW.syn()).forwarded_to(1, &[SlotMoving, NoteFollowed]);
+        tells(&mut events, FLOW, IN_WEB, &[(1, Established)]);
         rig.send(&FLOW.fin()).forwarded_to(1, &[SlotMoving, NoteFollowed]);
         tells(&mut events, FLOW, IN_WEB, &[(1, Ended)]);
         for frame in [FLOW.fin(), FLOW.data()] {
@@ -280,7 +283,7 @@ fn what_a_peer_told_of_is_followed() -> Result<()> {
     assert_eq!(notes.hear(&flow, said(5, Established), now).heard, Heard::Renewed);
     rig.send(&FLOW.data())
         .forwarded_to(5, &[SlotMoving, NoteFollowed]);
-    tells(&mut events, FLOW, IN_WEB, &[]);
+    tells(&mut events, FLOW, IN_WEB, &[(5, Pending)]);
     assert_eq!(
         notes
             .hear(
@@ -299,6 +302,41 @@ fn what_a_peer_told_of_is_followed() -> Result<()> {
     rig.send(&FLOW.syn())
         .forwarded_to(1, &[SlotMoving, NoteOverwritten]);
     assert_eq!(rig.notes().noted.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_use_late_in_a_notes_life_is_told_at_once() -> Result<()> {
+    const LIFETIME: u32 = 1 << 20;
+    // T/8 is a tenth of a note's lifetime.
+    for (idle, stage, told) in [
+        (LIFETIME / 8, Established, true),
+        (LIFETIME / 12, Established, false),
+        (LIFETIME / 8, Ended, true),
+    ] {
+        let (mut rig, mut events) = self::told(64, TOLD)?;
+        let now = ticks(monotonic_ns());
+        let key = FlowKey {
+            source: Address::from(CLIENT),
+            source_port_be: FLOW.client_port.to_be(),
+            destination_port_be: WEB.to_be(),
+            vip: WEB_ID,
+        };
+        let flow = NotedFlow::new(rig.plane.flow_seed(), key, WEB_SLOT);
+        let said = HeardNote {
+            member: 5,
+            used: now.wrapping_sub(idle),
+            stage,
+        };
+        assert_eq!(rig.plane.notes().hear(&flow, said, now).heard, Heard::New);
+        rig.send(&FLOW.data())
+            .forwarded_to(5, &[SlotMoving, NoteFollowed]);
+        let expected: &[_] = if told { &[(5, stage)] } else { &[] };
+        tells(&mut events, FLOW, IN_WEB, expected);
+        rig.send(&FLOW.data())
+            .forwarded_to(5, &[SlotMoving, NoteFollowed]);
+        tells(&mut events, FLOW, IN_WEB, &[]);
+    }
     Ok(())
 }
 
