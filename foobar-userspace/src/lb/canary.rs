@@ -81,7 +81,7 @@ impl Canaries {
             mac: interface.mac,
             sources: presence::sources(config, interface).found,
         };
-        if self.way.as_ref() != Some(&way) {
+        if self.way.as_ref() != Some(&way) || self.has_lost_its_way().await {
             self.way = None;
             self.scheduler.set(Vec::new());
             if let Err(error) = self.lay(&way, steering).await {
@@ -130,6 +130,12 @@ impl Canaries {
         steering.plane.attach_canary(None)?;
         self.exit = None;
         remove().await
+    }
+
+    /// Whether the way is gone that was laid. What nothing leads there goes by this host's other routes, to whoever has
+    /// the VIP: it has to be laid again.
+    pub(super) async fn has_lost_its_way(&self) -> bool {
+        self.way.is_some() && matches!(CanaryPair::is_laid().await, Ok(false))
     }
 
     /// Sees what has become of the connections.

@@ -490,6 +490,12 @@ impl Daemon {
         let is_tracked = !self.config.vrrp.is_empty() || self.config.bgp.is_some();
         if is_tracked && begin >= self.next_look {
             self.next_look = begin + ATTACHED;
+            if self.canaries.has_lost_its_way().await {
+                tracing::warn!("somebody has removed the canary's way: it is laid again");
+                self.canaries
+                    .set(&self.config, &self.interface, &mut self.steering)
+                    .await;
+            }
             self.attached = match network::xdp_mode(&self.config.interface).await {
                 Ok(XdpMode::None) | Err(_) => Attached::No,
                 Ok(XdpMode::Native | XdpMode::Generic | XdpMode::Multiple) => Attached::Yes,

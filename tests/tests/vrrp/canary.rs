@@ -123,6 +123,13 @@ fn the_canarys_way_comes_and_goes_with_the_configuration_and_the_daemon() -> Res
     balancer.reload(&config)?;
     balancer.wait("the canary holds again", holds)?;
 
+    // Nor does it go by other routes for long when somebody removes its own.
+    host.ip(&["link", "del", "foobar-near"])?;
+    balancer.wait("the way is laid again", |_| {
+        links().is_ok_and(|links| links.contains("foobar-near"))
+    })?;
+    balancer.wait("the canary holds on it", holds)?;
+
     // What a killed daemon leaves is no hindrance to the next one.
     balancer.kill()?;
     ensure!(links()?.contains("foobar-near"));
