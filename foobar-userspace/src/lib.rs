@@ -26,6 +26,8 @@ pub mod dataplane;
 #[cfg(feature = "dns")]
 pub mod dns;
 #[cfg(feature = "lb")]
+mod files;
+#[cfg(feature = "lb")]
 pub mod health;
 #[cfg(feature = "lb")]
 pub mod lb;

@@ -36,6 +36,9 @@ pub const EXCHANGE_NS: u64 = 3_000 * MS;
 /// For so long after a peer was lost, no flows are given up that it would have kept: it may have heard of their
 /// member what nobody else hears.
 pub const GRACE_NS: u64 = 10_000 * MS;
+/// A change of the configuration waits for so long for the peers to have it too: a flow that is opened by it must be one
+/// that a peer would steer alike, should this balancer die in the next moment.
+const PATIENCE_NS: u64 = 1_000 * MS;
 /// For so long what is noted stays noted while a peer can't be heard, for it may live and serve.
 pub const HOLD_NS: u64 = 3_600_000 * MS;
 
@@ -110,6 +113,8 @@ pub struct Agreement {
     peers: BTreeMap<Node, Peer>,
     own: BTreeMap<Service, Report>,
     configuration: Digest,
+    /// When it came into force.
+    configured_ns: u64,
     started_ns: u64,
     pulsed_ns: u64,
     has_joined: bool,
@@ -127,6 +132,7 @@ impl Agreement {
             peers: peers.into_iter().map(|node| (node, unheard())).collect(),
             own: BTreeMap::new(),
             configuration: Digest::from([0; 16]),
+            configured_ns: 0,
             started_ns: now_ns,
             pulsed_ns: now_ns,
             has_joined: false,
@@ -135,8 +141,23 @@ impl Agreement {
 
     /// The digest of the part of the configuration that all balancers share.
     /// True where that is another one.
-    pub fn set_configuration(&mut self, digest: Digest) -> bool {
-        std::mem::replace(&mut self.configuration, digest) != digest
+    pub fn set_configuration(&mut self, digest: Digest, now_ns: u64) -> bool {
+        let is_new = std::mem::replace(&mut self.configuration, digest) != digest;
+        if is_new {
+            self.configured_ns = now_ns;
+        }
+        is_new
+    }
+
+    /// No slot may get another owner now: tables are being exchanged, and the peer's slots are reconciled with what
+    /// these were; or a peer does not have the newest configuration yet.
+    #[must_use]
+    pub fn holds_back(&self, now_ns: u64) -> bool {
+        let is_new = now_ns.saturating_sub(self.configured_ns) < PATIENCE_NS;
+        let mut standings = self.standings();
+        self.is_exchanging(now_ns)
+            || is_new
+                && standings.any(|(_, standing)| standing.is_complete && !standing.has_equal_configuration)
     }
 
     /// Tells every peer which configuration is in force here, at once.

@@ -3,19 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
-use super::election::{Attached, is_new};
+use super::election::Attached;
 use super::steering::{Steering, Vip};
 use crate::admin::{BgpSessionStatus, BgpStatus, RouteStatus};
-use crate::balancer::plan::Serving;
 use crate::cluster::bgp::{Password, Session, Supervisor, Told, Wanted};
 use crate::cluster::vrrp::Reason;
 use crate::config::{Announcement, Bgp, Config, Ownership};
+use crate::files;
 use crate::network::OperationalState;
 
 /// A VIP's address that routers may be told of.
@@ -35,26 +34,15 @@ impl Steering {
         let members: Vec<&Vip> = self.vips.iter().filter(is_member).collect();
         let addresses: BTreeSet<IpAddr> = members.iter().map(|vip| vip.config.address).collect();
         let route = |address| {
-            let services = || members.iter().filter(move |vip| vip.config.address == address);
-            let reasons: BTreeSet<Reason> = [
-                (self.plane.is_drained(), Reason::Drained),
-                (link != OperationalState::Up, Reason::LinkDown),
-                (attached == Attached::No, Reason::Detached),
-                (
-                    services().any(|vip| vip.serving != Serving::Healthy),
-                    Reason::NoBackend,
-                ),
-                (services().any(|vip| self.is_cut_off(vip)), Reason::Canary),
-                (
-                    services().any(|vip| is_new(vip) || self.is_untried(vip)),
-                    Reason::Unchecked,
-                ),
-                (self.is_differing(), Reason::Differing),
-                (self.is_joining(), Reason::Joining),
-            ]
-            .into_iter()
-            .filter_map(|(holds, reason)| holds.then_some(reason))
-            .collect();
+            let services: Vec<&Vip> = members
+                .iter()
+                .copied()
+                .filter(|vip| vip.config.address == address)
+                .collect();
+            let mut reasons = self.reasons(&services, attached);
+            if link != OperationalState::Up {
+                reasons.insert(Reason::LinkDown);
+            }
             Route {
                 address,
                 announced: is_announced(bgp, &reasons),
@@ -230,17 +218,9 @@ fn passwords(bgp: &Bgp) -> Result<Vec<Option<Password>>> {
     files.map(|file| file.map(password).transpose()).collect()
 }
 
-/// Anybody but its owner and group must not read it.
-const OTHERS: u32 = 0o007;
-
 fn password(file: &Path) -> Result<Password> {
-    let read = || {
-        let mode = std::fs::metadata(file)?.permissions().mode();
-        ensure!(
-            mode & OTHERS == 0,
-            "others can read or write it: `chmod o= {}`",
-            file.display()
-        );
+    let read = || -> Result<Password> {
+        files::check_secret(file)?;
         Ok(Password::new(&std::fs::read_to_string(file)?)?)
     };
     read().with_context(|| format!("bgp.neighbor.password_file {}", file.display()))
@@ -248,6 +228,8 @@ fn password(file: &Path) -> Result<Password> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::config;
 

@@ -23,10 +23,6 @@ use crate::health::State;
 /// A difference from a peer that lasts for so long is told, and the peer is asked for all that it has.
 const LASTING_NS: u64 = 10_000_000_000;
 
-/// A change of the configuration waits for so long for the peers to have it too: a flow that is opened by it must be one
-/// that a peer would steer alike, should this balancer die in the next moment.
-const PATIENCE_NS: u64 = 1_000_000_000;
-
 /// What is known of a cluster's other balancers.
 pub(super) struct Peers {
     pub(super) agreement: Agreement,
@@ -40,17 +36,21 @@ pub(super) struct Peers {
     joined: BTreeSet<Service>,
     is_held: bool,
     has_held_back: bool,
-    /// When the configuration came that is in force.
-    configured_ns: u64,
     ticked_ns: u64,
-    /// Since when a peer steers by something else, or was last asked for what it has.
-    differs_since: BTreeMap<Node, u64>,
-    /// Those with whom it has lasted.
-    differing: BTreeSet<Node>,
+    /// The peers that steer by something else.
+    differences: BTreeMap<Node, Difference>,
     /// By peer and service: the slots whose owner was another one when its table came last.
     differing_slots: BTreeMap<(Node, Service), Vec<u32>>,
     /// Notes that were not taken in: of members or services that are none here, or for want of room.
     pub(super) refused_notes: u64,
+}
+
+/// That a peer steers by something else.
+struct Difference {
+    /// Since when it is so, or since it was last asked for what it has.
+    since_ns: u64,
+    /// It was asked, in vain.
+    is_lasting: bool,
 }
 
 impl Peers {
@@ -65,10 +65,8 @@ impl Peers {
             is_newcomer,
             joined: BTreeSet::new(),
             has_held_back: false,
-            configured_ns: 0,
             ticked_ns: now_ns,
-            differs_since: BTreeMap::new(),
-            differing: BTreeSet::new(),
+            differences: BTreeMap::new(),
             differing_slots: BTreeMap::new(),
             refused_notes: 0,
         }
@@ -83,18 +81,6 @@ impl Peers {
     pub(super) fn introduce(&self, table: &mut SlotTable) {
         table.set_held(self.is_held);
         table.set_shared(self.is_shared());
-    }
-
-    /// No slot may get another owner now: tables are being exchanged, and the peer's slots are reconciled with what
-    /// these were; or a peer does not have the newest configuration yet.
-    pub(super) fn holds_back(&self, now_ns: u64) -> bool {
-        let is_new = now_ns.saturating_sub(self.configured_ns) < PATIENCE_NS;
-        self.agreement.is_exchanging(now_ns)
-            || is_new
-                && self
-                    .agreement
-                    .standings()
-                    .any(|(_, standing)| standing.is_complete && !standing.has_equal_configuration)
     }
 
     /// The slots of a service that a peer had given to somebody else when its table came last.
@@ -260,8 +246,7 @@ impl Steering {
     pub(super) fn on_lost(&mut self, node: &str, now_ns: u64) {
         let Some(peers) = &mut self.peers else { return };
         let changes = peers.agreement.lost(node, now_ns);
-        peers.differs_since.remove(node);
-        peers.differing.remove(node);
+        peers.differences.remove(node);
         self.hold(now_ns);
         self.perform(changes, now_ns);
         self.converse(now_ns);
@@ -278,7 +263,7 @@ impl Steering {
     /// Plans what was held back, as soon as it need not be any more.
     fn let_go(&mut self, now_ns: u64) {
         let Some(peers) = &mut self.peers else { return };
-        if peers.has_held_back && !peers.holds_back(now_ns) {
+        if peers.has_held_back && !peers.agreement.holds_back(now_ns) {
             peers.has_held_back = false;
             self.replan_all(now_ns);
         }
@@ -303,16 +288,18 @@ impl Steering {
     pub(super) fn is_differing(&self) -> bool {
         self.peers
             .as_ref()
-            .is_some_and(|peers| !peers.differing.is_empty())
+            .is_some_and(|peers| peers.differences.values().any(|difference| difference.is_lasting))
     }
 
     /// This is the configuration to be in force: the peers hear of it before anything changes by it.
     pub(super) fn set_configuration(&mut self, vips: &[config::Vip], now_ns: u64) {
         let Some(peers) = &mut self.peers else { return };
-        if peers.agreement.set_configuration(configuration_digest(vips)) {
+        if peers
+            .agreement
+            .set_configuration(configuration_digest(vips), now_ns)
+        {
             let pulse = peers.agreement.pulse();
             peers.post(pulse);
-            peers.configured_ns = now_ns;
             peers.has_held_back = true;
         }
     }
@@ -371,22 +358,26 @@ impl Steering {
             .collect();
         for (node, differing) in standings {
             if differing.is_empty() {
-                peers.differing.remove(&node);
-                if peers.differs_since.remove(&node).is_some() {
+                if peers.differences.remove(&node).is_some() {
                     peers.differing_slots.retain(|(of, _), _| *of != node);
                 }
                 continue;
             }
-            let since = *peers.differs_since.entry(node.clone()).or_insert(now_ns);
-            if now_ns.saturating_sub(since) >= LASTING_NS {
+            let difference = peers.differences.entry(node.clone()).or_insert(Difference {
+                since_ns: now_ns,
+                is_lasting: false,
+            });
+            if now_ns.saturating_sub(difference.since_ns) >= LASTING_NS {
+                *difference = Difference {
+                    since_ns: now_ns,
+                    is_lasting: true,
+                };
                 let services: Vec<String> = differing.iter().map(Service::to_string).collect();
                 tracing::warn!(
                     peer = node,
                     services = services.join(", "),
                     "a peer steers by other tables (`foobar cluster status` shows which slots): are the configurations the same?"
                 );
-                peers.differs_since.insert(node.clone(), now_ns);
-                peers.differing.insert(node.clone());
                 let ask = peers.agreement.ask(&node);
                 peers.post(ask);
             }

@@ -192,7 +192,10 @@ impl Steering {
     pub(super) fn replan(&mut self, place: usize, urgency: Urgency, now_ns: u64) {
         self.judge_together(place, now_ns);
         self.has_news = true;
-        let is_held_back = self.peers.as_ref().is_some_and(|peers| peers.holds_back(now_ns));
+        let is_held_back = self
+            .peers
+            .as_ref()
+            .is_some_and(|peers| peers.agreement.holds_back(now_ns));
         let crowded = self.is_crowded() || self.has_crowded_peer(place);
         let seed = self.table_seed();
         let vip = &mut self.vips[place];

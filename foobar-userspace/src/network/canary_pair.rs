@@ -23,14 +23,13 @@ pub struct CanaryPair {
 }
 
 impl CanaryPair {
-    /// Lays the pair, in the place of one that an earlier daemon has left. Frames for the far end are addressed to
-    /// `own_mac`, the NIC's, as users' are.
+    /// Lays the pair; one that an earlier daemon has left has to be [removed](Self::remove) before. Frames for the far end
+    /// are addressed to `own_mac`, the NIC's, as users' are.
     ///
     /// # Errors
-    /// An interface of somebody else has the name, or the kernel refuses.
+    /// An interface has one of the names, or the kernel refuses.
     pub async fn lay(own_mac: MacAddress) -> Result<Self, NetworkError> {
         let handle = connect()?;
-        remove(&handle).await?;
         let pair = LinkVeth::new(CANARY_NEAR, CANARY_FAR).build();
         handle
             .link()
@@ -67,7 +66,7 @@ impl CanaryPair {
     /// Whether there is a pair, which an earlier daemon may have laid.
     ///
     /// # Errors
-    /// As in [`lay`](Self::lay).
+    /// An interface of somebody else has the name, or the kernel refuses.
     pub async fn is_laid() -> Result<bool, NetworkError> {
         Ok(near(&connect()?).await?.is_some())
     }
@@ -75,22 +74,19 @@ impl CanaryPair {
     /// Removes the pair, if there is one.
     ///
     /// # Errors
-    /// As in [`lay`](Self::lay).
+    /// As in [`is_laid`](Self::is_laid).
     pub async fn remove() -> Result<(), NetworkError> {
-        remove(&connect()?).await
+        let handle = connect()?;
+        let Some(near) = near(&handle).await? else {
+            return Ok(());
+        };
+        handle
+            .link()
+            .del(near.header.index)
+            .execute()
+            .await
+            .map_err(|error| NetworkError::netlink("remove the canary's veth pair", error))
     }
-}
-
-async fn remove(handle: &Handle) -> Result<(), NetworkError> {
-    let Some(near) = near(handle).await? else {
-        return Ok(());
-    };
-    handle
-        .link()
-        .del(near.header.index)
-        .execute()
-        .await
-        .map_err(|error| NetworkError::netlink("remove the canary's veth pair", error))
 }
 
 /// The near end, if it is there.

@@ -264,6 +264,15 @@ impl Random {
         low + self.below(high - low)
     }
 
+    /// How long after its SYN a connection sends its first packet: after a SYN's answer, or a second one's.
+    pub(super) fn first_packet(&mut self, prompt: bool) -> u64 {
+        if prompt {
+            self.between(5 * MS, 200 * MS)
+        } else {
+            self.between(SECOND + MS, 2 * SECOND)
+        }
+    }
+
     pub(super) fn exponential(&mut self, mean: u64) -> u64 {
         let uniform = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
         (-(1.0 - uniform).ln() * mean as f64) as u64

@@ -399,12 +399,12 @@ fn another_configuration_is_told_at_once() {
     pair.connect();
     pair.deliver();
     let digest = Digest::from([9; 16]);
-    assert!(pair.sides[0].set_configuration(digest));
-    assert!(!pair.sides[0].set_configuration(digest), "it is the same");
+    assert!(pair.sides[0].set_configuration(digest, 0));
+    assert!(!pair.sides[0].set_configuration(digest, 0), "it is the same");
     let pulse = pair.sides[0].pulse();
     pair.did(0, pulse);
     pair.deliver();
     assert!(!pair.standing(1).has_equal_configuration);
-    pair.sides[1].set_configuration(digest);
+    pair.sides[1].set_configuration(digest, 0);
     assert!(pair.standing(1).has_equal_configuration);
 }

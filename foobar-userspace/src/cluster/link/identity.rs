@@ -6,9 +6,9 @@
 //! refused when others may read them.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tls::{expiry, fingerprint};
 use crate::cluster::agreement::Node;
+use crate::files;
 
 /// How long a certificate is good for.
 const VALID: Duration = Duration::from_secs(730 * 86_400);
@@ -558,19 +559,7 @@ fn is_secret(path: &Path) -> Result<()> {
 
 /// Writes a file as a whole: a reader sees the old one or the new one.
 fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
-    let fresh = path.with_extension("new");
-    let written = (|| {
-        drop(fs::remove_file(&fresh)); // of a call that was interrupted; else there is none
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)
-    })();
-    written.with_context(|| at(path))
+    files::replace(path, text, mode).with_context(|| at(path))
 }
 
 /// How a certificate is told to people: the first bytes of its SHA-256, in hex.

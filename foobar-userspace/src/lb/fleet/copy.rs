@@ -1,14 +1,14 @@
 //! The last good value, on disk: the value's own text under a line that says of which key and revision it is.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::Kept;
 use crate::config::Etcd;
+use crate::files;
 
 /// For its owner alone.
 const MODE: u32 = 0o600;
@@ -35,22 +35,10 @@ pub(super) fn read(etcd: &Etcd) -> Result<Option<Kept>> {
 /// Where the file system refuses it.
 pub(super) fn write(etcd: &Etcd, kept: &Kept) -> Result<()> {
     let write = || {
-        let directory = etcd.copy.parent().filter(|path| !path.as_os_str().is_empty());
-        let directory = directory.unwrap_or(Path::new("."));
-        fs::create_dir_all(directory)?;
-        let mut fresh = etcd.copy.as_os_str().to_owned();
-        fresh.push(".new");
-        // One that was left may have another mode.
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => (),
+        if let Some(directory) = etcd.copy.parent() {
+            fs::create_dir_all(directory)?;
         }
-        let mut options = fs::File::options();
-        let mut file = options.write(true).create_new(true).mode(MODE).open(&fresh)?;
-        file.write_all(render(kept, &etcd.key).as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&fresh, &etcd.copy)?;
-        fs::File::open(directory)?.sync_all()
+        files::replace(&etcd.copy, &render(kept, &etcd.key), MODE)
     };
     write().with_context(|| at(&etcd.copy))
 }

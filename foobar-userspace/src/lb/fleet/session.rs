@@ -2,7 +2,6 @@
 //! channel of our own, for it has no certificates of clients and no keepalives of its own.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,14 +26,13 @@ use tonic::{Request, Streaming};
 use super::Kept;
 use crate::config::Etcd;
 use crate::config::etcd::{Endpoint, Login};
+use crate::files;
 
 /// A member that has sent nothing for so long is asked whether it lives. etcd cuts off clients that ask more often
 /// than every five seconds.
 const KEEPALIVE: Duration = Duration::from_secs(6);
 /// So long it may take to answer that.
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(3);
-/// Anybody but its owner and group must not read a secret.
-const OTHERS: u32 = 0o007;
 
 /// A member that answers.
 pub(super) struct Session {
@@ -185,21 +183,11 @@ async fn token(channel: Channel, login: &Login) -> Result<Option<AsciiMetadataVa
 }
 
 fn password(file: &Path) -> Result<String> {
-    is_secret(file)?;
+    files::check_secret(file)?;
     let text = std::fs::read_to_string(file)?;
     let line = text.lines().next().unwrap_or_default();
     ensure!(!line.is_empty(), "its first line is empty");
     Ok(line.to_owned())
-}
-
-fn is_secret(file: &Path) -> Result<()> {
-    let mode = std::fs::metadata(file)?.permissions().mode();
-    ensure!(
-        mode & OTHERS == 0,
-        "others can read or write it: `chmod o= {}`",
-        file.display()
-    );
-    Ok(())
 }
 
 async fn channel(endpoint: &Endpoint, tls: Option<TlsConnector>) -> Result<Channel> {
@@ -264,7 +252,7 @@ fn tls(etcd: &Etcd) -> Result<TlsConnector> {
             let certificate = at("certificate", &identity.certificate);
             let private_key = at("private_key", &identity.private_key);
             let chain = chain(&identity.certificate).with_context(|| certificate.clone())?;
-            is_secret(&identity.private_key).with_context(|| private_key.clone())?;
+            files::check_secret(&identity.private_key).with_context(|| private_key.clone())?;
             let key = PrivateKeyDer::from_pem_file(&identity.private_key).context(private_key)?;
             config.with_client_auth_cert(chain, key).context(certificate)?
         }

@@ -22,8 +22,6 @@ use crate::cluster::renewals::Renewals;
 use crate::cluster::replica::{self, Relation, Roster};
 
 const SECOND: u64 = 1_000_000_000;
-/// A change of the configuration waits for so long for the peers to have it too.
-const PATIENCE_NS: u64 = SECOND;
 /// After nobody was up, so long nobody is given up.
 const RECOVERY_NS: u64 = 6 * SECOND;
 /// A difference from a peer that lasts for so long lets it be asked for all that it has.
@@ -116,7 +114,6 @@ pub(super) struct Balancer {
     renewals: Renewals,
     is_newcomer: bool,
     has_held_back: bool,
-    configured_ns: u64,
     serving: Serving,
     recovered_ns: u64,
     ticked_ns: u64,
@@ -153,7 +150,6 @@ impl Balancer {
             renewals: Renewals::new(CLIENTS as u32, ticks(now_ns)),
             is_newcomer: true,
             has_held_back: false,
-            configured_ns: 0,
             serving: Serving::Nobody,
             recovered_ns: 0,
             ticked_ns: now_ns,
@@ -163,7 +159,8 @@ impl Balancer {
             without,
             outcomes: Vec::new(),
         };
-        balancer.agreement.set_configuration(configuration(weights));
+        // What it begins with has been in force for long.
+        balancer.agreement.set_configuration(configuration(weights), 0);
         balancer.table.set_shared(!balancer.is_without(Without::Sharing));
         balancer.hold(now_ns);
         balancer.replan(now_ns);

@@ -213,12 +213,7 @@ impl World {
             self.after(SECOND, Event::Retransmission { client, flow: number });
         }
         if answered {
-            let (soonest, latest) = if prompt {
-                (5 * MS, 200 * MS)
-            } else {
-                (SECOND + MS, 2 * SECOND)
-            };
-            let delay = self.random.between(soonest, latest);
+            let delay = self.random.first_packet(prompt);
             self.after(delay, Event::Packet { client, flow: number });
         }
     }

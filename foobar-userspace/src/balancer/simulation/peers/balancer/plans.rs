@@ -9,10 +9,7 @@ use foobar_common::slot::{Member as Id, NONE};
 use super::super::super::super::plan::{self, Health, Plan, Serving};
 use super::super::super::super::table::{Member as Planned, SLOTS as TABLE_SLOTS, TableKind};
 use super::super::{SLOTS, Without};
-use super::{
-    Balancer, Drain, Member, Observed, Outcome, PATIENCE_NS, RECOVERY_NS, View, address, configuration,
-    service,
-};
+use super::{Balancer, Drain, Member, Observed, Outcome, RECOVERY_NS, View, address, configuration, service};
 
 /// Plans by the members' weights and health.
 type Plans = HashMap<Vec<(u16, Health)>, Rc<Plan>>;
@@ -66,10 +63,9 @@ impl Balancer {
 
     /// Weights as the configuration has them from now on.
     pub(in super::super) fn configure(&mut self, weights: &[u16], now_ns: u64) {
-        if self.agreement.set_configuration(configuration(weights)) {
+        if self.agreement.set_configuration(configuration(weights), now_ns) {
             let pulse = self.agreement.pulse();
             self.post(pulse);
-            self.configured_ns = now_ns;
             self.has_held_back = true;
         }
         for (member, &weight) in self.members.iter_mut().zip(weights) {
@@ -80,16 +76,7 @@ impl Balancer {
     }
 
     pub(super) fn holds_back(&self, now_ns: u64) -> bool {
-        if self.is_without(Without::HoldingBack) {
-            return false;
-        }
-        let is_new = now_ns.saturating_sub(self.configured_ns) < PATIENCE_NS;
-        self.agreement.is_exchanging(now_ns)
-            || is_new
-                && self
-                    .agreement
-                    .standings()
-                    .any(|(_, standing)| standing.is_complete && !standing.has_equal_configuration)
+        !self.is_without(Without::HoldingBack) && self.agreement.holds_back(now_ns)
     }
 
     pub(super) fn judge(&mut self, now_ns: u64) {
