@@ -23,6 +23,7 @@ pub mod pattern;
 pub mod pins;
 pub mod pktgen;
 pub mod process;
+pub mod site;
 pub mod steady;
 pub mod stop;
 pub mod streams;

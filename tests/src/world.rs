@@ -192,6 +192,13 @@ impl World {
         }
     }
 
+    /// Puts another host onto the segment, which is whoever's who asks.
+    pub fn host(&self, name: &str, address: Ipv4Addr) -> Result<Namespace> {
+        let host = Namespace::create(self.run, name)?;
+        self.plug(&host, name, address)?;
+        Ok(host)
+    }
+
     /// Puts a second balancer onto the segment.
     pub fn add_balancer(&mut self) -> Result<()> {
         let name = Lb::Second.name();

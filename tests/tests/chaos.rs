@@ -33,6 +33,7 @@ fn slice(scenario: Scenario, rounds: u32) -> Result<Figures> {
     let figures = outcome.figures;
     assert!(figures.held.exchanges > STREAMS as u64, "{figures:#?}");
     assert!(figures.short.opened > 0 && figures.udp.sent > 0, "{figures:#?}");
+    assert!(figures.site.visits > 0, "{figures:#?}");
     Ok(figures)
 }
 

@@ -80,11 +80,13 @@ pub fn claims(scenario: Scenario, figures: &Figures) -> Vec<Claim> {
         _ => (),
     }
     let failed = sum(&figures.short.failed);
+    let unvisited = sum(&figures.site.failed);
     if scenario == Scenario::Compound {
         // Without agents a flow that the peer has not heard of is lost.
         for (what, count, unheard) in [
             ("held stream breaks", broken, figures.held.unheard),
             ("short request fails", failed, figures.short.unheard),
+            ("visit of the site fails", unvisited, figures.site.unheard),
         ] {
             claims.count(
                 &format!("no {what} but those opened within 10 ms of a death"),
@@ -95,6 +97,7 @@ pub fn claims(scenario: Scenario, figures: &Figures) -> Vec<Claim> {
     } else {
         claims.count("no held stream breaks", broken == 0, broken);
         claims.count("no short request fails", failed == 0, failed);
+        claims.count("no visit of the site fails", unvisited == 0, unvisited);
     }
     match scenario {
         Scenario::DaemonKill => claims.count("no packet is lost", figures.udp.lost == 0, figures.udp.lost),

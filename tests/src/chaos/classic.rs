@@ -14,6 +14,7 @@ use super::probe::Echo;
 use super::stage::{ECHO_PORT, FAMILIES, PORT};
 use crate::netns::Namespace;
 use crate::process::Process;
+use crate::site;
 use crate::vrrp::keepalived::Keepalived;
 use crate::vrrp::until;
 use crate::world::{Backend, Family, Lb, World};
@@ -77,14 +78,17 @@ fn proxy(world: &World, host: &Namespace, which: Lb) -> Result<Process> {
     let file = |what: &str| world.directory().join(format!("haproxy-{}.{what}", which.name()));
     let mut text =
         "global\n  maxconn 8000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  \
-                    timeout server 1h\n  balance roundrobin\nlisten streams\n"
+                    timeout server 1h\n  balance roundrobin\n"
             .to_owned();
-    for family in FAMILIES {
-        text += &format!("  bind {}\n", SocketAddr::new(family.vip(), PORT));
-    }
-    for backend in world.backends() {
-        let address = SocketAddr::new(Family::V4.backend(backend), PORT);
-        text += &format!("  server b{backend} {address} check inter 1s\n");
+    for (name, port) in [("streams", PORT), ("site", site::PORT)] {
+        text += &format!("listen {name}\n");
+        for family in FAMILIES {
+            text += &format!("  bind {}\n", SocketAddr::new(family.vip(), port));
+        }
+        for backend in world.backends() {
+            let address = SocketAddr::new(Family::V4.backend(backend), port);
+            text += &format!("  server b{backend} {address} check inter 1s\n");
+        }
     }
     let config = file("cfg");
     std::fs::write(&config, text)?;

@@ -78,6 +78,19 @@ pub struct Short {
     pub longest_opening_ms: Ms,
 }
 
+/// What visits of the site came to.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Visited {
+    /// Visits.
+    pub visits: u64,
+    /// Those that failed, by cause.
+    pub failed: Causes,
+    /// Those of `failed` that began so shortly before a fault that the other balancer may not have heard of them.
+    pub unheard: u64,
+    /// The longest, of those that did not fail.
+    pub longest_ms: Ms,
+}
+
 /// What UDP echo came to.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Udp {
@@ -100,6 +113,8 @@ pub struct Figures {
     pub held: Held,
     /// Short requests.
     pub short: Short,
+    /// Visits of the site.
+    pub site: Visited,
     /// Bytes that were wrong, at either end.
     pub corrupt_bytes: u64,
     /// UDP echo.
@@ -120,6 +135,10 @@ pub const fn name_of(family: Family) -> &'static str {
         Family::V4 => "ipv4",
         Family::V6 => "ipv6",
     }
+}
+
+fn name_of_cause(cause: Cause) -> String {
+    format!("{cause:?}").to_lowercase()
 }
 
 /// A duration in milliseconds, to the microsecond.
@@ -151,21 +170,17 @@ pub fn figures(observed: &Observed, killed: &[Backend]) -> Figures {
     let causes = |which: &dyn Fn(&Broken) -> bool| {
         let mut causes = Causes::new();
         for broken in broken.iter().filter(|broken| which(broken)) {
-            *causes
-                .entry(format!("{:?}", broken.cause).to_lowercase())
-                .or_default() += 1;
+            *causes.entry(name_of_cause(broken.cause)).or_default() += 1;
         }
         causes
     };
     let is_held = |broken: &Broken| matches!(broken.of, Of::Held(_));
-    let is_unheard = |broken: &Broken| {
-        let near = |opened: Duration| {
-            windows
-                .iter()
-                .any(|&(from, _)| opened + NOTE_TAKES >= from && opened <= from + NOTE_TAKES)
-        };
-        !is_dead(broken) && broken.opened.is_some_and(near)
+    let near = |opened: Duration| {
+        windows
+            .iter()
+            .any(|&(from, _)| opened + NOTE_TAKES >= from && opened <= from + NOTE_TAKES)
     };
+    let is_unheard = |broken: &Broken| !is_dead(broken) && broken.opened.is_some_and(near);
     let count = |which: &dyn Fn(&Broken) -> bool| broken.iter().filter(|broken| which(broken)).count() as u64;
 
     let gaps: Vec<_> = observed
@@ -204,6 +219,17 @@ pub fn figures(observed: &Observed, killed: &[Backend]) -> Figures {
         udp.lost += u64::from(sent.by.is_none());
         udp.lost_elsewhere += u64::from(sent.by.is_none() && !inside(sent.at));
     }
+    let mut site = Visited::default();
+    for visit in &observed.visits {
+        site.visits += 1;
+        match visit.failed {
+            Some(cause) => {
+                *site.failed.entry(name_of_cause(cause)).or_default() += 1;
+                site.unheard += u64::from(near(visit.at));
+            }
+            None => site.longest_ms = site.longest_ms.max(ms(visit.took)),
+        }
+    }
     Figures {
         seconds: observed.end.as_secs_f64(),
         held: Held {
@@ -226,6 +252,7 @@ pub fn figures(observed: &Observed, killed: &[Backend]) -> Figures {
             unheard: count(&|broken| !is_held(broken) && is_unheard(broken)),
             longest_opening_ms: longest(&|timed| timed.of == Of::Short && timed.step == Step::Opening),
         },
+        site,
         corrupt_bytes: observed.corrupt_at_servers
             + observed
                 .reports
@@ -268,6 +295,7 @@ mod tests {
     use super::*;
     use crate::chaos::probe::{Echoes, Sent};
     use crate::chaos::timeline::{Event, Mark};
+    use crate::site::visitors::Visit;
     use crate::streams::record::Entries;
 
     const fn at(ms: u64) -> Duration {
@@ -313,6 +341,7 @@ mod tests {
                         .to_vec(),
                 ),
             )],
+            visits: Vec::new(),
             events: vec![event(100, Mark::Fault), event(600, Mark::Return)],
             end: at(1000),
             reports: Vec::new(),
@@ -343,6 +372,24 @@ mod tests {
         }
         let figures = figures(&observed, &[]);
         assert_eq!((figures.held.unheard, figures.short.unheard), (1, 1));
+    }
+
+    #[test]
+    fn visits_that_fail_count_by_their_cause_and_the_longest_is_of_those_that_do_not() {
+        let mut observed = observed();
+        let visit = |at_ms, took, failed| Visit {
+            at: at(at_ms),
+            took: at(took),
+            failed,
+        };
+        observed.visits = vec![
+            visit(10, 30, None),
+            visit(95, 900, Some(Cause::Reset)),
+            visit(200, 400, Some(Cause::Silent)),
+        ];
+        let site = figures(&observed, &[]).site;
+        assert_eq!((site.visits, sum(&site.failed), site.unheard), (3, 2, 1));
+        assert_eq!((site.failed["reset"], site.longest_ms), (1, 30.0));
     }
 
     #[test]

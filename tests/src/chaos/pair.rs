@@ -13,7 +13,9 @@ use super::figures::name_of;
 use super::stage::{ECHO_PORT, FAMILIES, Forward, PORT, TUNNEL_SOURCE};
 use crate::bgp::{self, bird::Bird};
 use crate::cluster::{self, wait_agreed};
+use crate::lab::SITE;
 use crate::lb::{Balancer, Config};
+use crate::site;
 use crate::vrrp::{ROUTER_ID, until, wait_state};
 use crate::world::{Backend, Family, Lb, World};
 
@@ -125,7 +127,16 @@ impl Settings {
             config.further = format!("[tunnel]\nsource_v4 = \"{TUNNEL_SOURCE}\"\n");
         }
         config.further += &self.owner(which);
-        config.further += &self.six(&config);
+        config.further += &self.tcp(Family::V6, "streams-six", PORT, &["kind = \"tcp\""], &config);
+        let check = [
+            "kind = \"https\"",
+            &format!("host = \"{SITE}\""),
+            &format!("path = \"{}\"", site::HEALTH),
+        ];
+        for family in FAMILIES {
+            let name = format!("site-{}", name_of(family));
+            config.further += &self.tcp(family, &name, site::PORT, &check, &config);
+        }
         for family in FAMILIES {
             config.further += &format!(
                 "[[vip]]\nname = \"echo-{}\"\naddress = \"{}\"\nport = {ECHO_PORT}\nprotocol = \"udp\"\n\
@@ -169,19 +180,26 @@ impl Settings {
         }
     }
 
-    /// The IPv6 streams' VIP: as the IPv4 one, which [`Config`] has.
-    fn six(&self, config: &Config) -> String {
+    /// A TCP service like the IPv4 streams' one, which [`Config`] has.
+    fn tcp(&self, family: Family, name: &str, port: u16, check: &[&str], config: &Config) -> String {
         let by = match self.forward {
-            Forward::L2 => Family::V6,
+            Forward::L2 => family,
             Forward::Agents => Family::V4,
         };
+        // Each of the site's checks is a handshake.
+        let pace: &[&str] = if port == PORT {
+            &config.check_lines
+        } else {
+            &PATIENT_CHECKS
+        };
         format!(
-            "[[vip]]\nname = \"streams-six\"\naddress = \"{}\"\nport = {PORT}\n{}\n{}\n\
-             [vip.check]\nkind = \"tcp\"\n{}\n{}",
-            Family::V6.vip(),
+            "[[vip]]\nname = \"{name}\"\naddress = \"{}\"\nport = {port}\n{}\n{}\n\
+             [vip.check]\n{}\n{}\n{}",
+            family.vip(),
             self.owned_by(),
             config.vip_lines.join("\n"),
-            config.check_lines.join("\n"),
+            check.join("\n"),
+            pace.join("\n"),
             self.backends_by(by)
         )
     }

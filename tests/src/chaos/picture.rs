@@ -174,6 +174,7 @@ mod tests {
         let observed = |timed: Vec<Timed>, broken| Observed {
             entries: Entries { timed, broken },
             echoes: Vec::new(),
+            visits: Vec::new(),
             events: Vec::new(),
             end: Duration::from_secs(10),
             reports: Vec::new(),

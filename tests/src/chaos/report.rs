@@ -82,6 +82,8 @@ pub fn rendered(reports: &[Report]) -> String {
             "broken",
             "short",
             "failed",
+            "visits",
+            "failed",
             "corrupt",
             "UDP",
             "lost",
@@ -92,6 +94,7 @@ pub fn rendered(reports: &[Report]) -> String {
             let Figures {
                 held,
                 short,
+                site,
                 udp,
                 faults,
                 ..
@@ -103,6 +106,8 @@ pub fn rendered(reports: &[Report]) -> String {
                 sum(&held.broken).to_string(),
                 short.opened.to_string(),
                 sum(&short.failed).to_string(),
+                site.visits.to_string(),
+                sum(&site.failed).to_string(),
                 report.figures.corrupt_bytes.to_string(),
                 udp.sent.to_string(),
                 udp.lost.to_string(),
@@ -121,6 +126,7 @@ pub fn rendered(reports: &[Report]) -> String {
             "longest stall",
             "without a fault",
             "opening",
+            "visit",
         ],
         reports.iter().map(|report| {
             let Figures {
@@ -138,6 +144,7 @@ pub fn rendered(reports: &[Report]) -> String {
                 format!("{:.0}", held.longest_stall_ms),
                 format!("{:.0}", held.longest_stall_elsewhere_ms),
                 format!("{:.0}", short.longest_opening_ms),
+                format!("{:.0}", report.figures.site.longest_ms),
             ]
         }),
     );
@@ -157,6 +164,7 @@ pub fn rendered(reports: &[Report]) -> String {
             ("held streams of killed backends", &held.of_dead_backends),
             ("short requests that failed", &short.failed),
             ("short requests to killed backends", &short.of_dead_backends),
+            ("visits of the site that failed", &report.figures.site.failed),
         ] {
             if !causes.is_empty() {
                 text += &format!("  {what}: {}\n", by_cause(causes));

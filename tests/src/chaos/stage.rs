@@ -1,4 +1,5 @@
-//! The world of a scenario and the load in it: streams, short requests and UDP echo, of both families.
+//! The world of a scenario and the load in it: streams, short requests, visits of the site and UDP echo, of both
+//! families.
 //!
 //! It knows nothing about who balances.
 
@@ -13,6 +14,8 @@ use super::pair::Ownership;
 use super::probe::{Echo, Echoes, Probe};
 use super::timeline::{Event, Timeline};
 use crate::agents::{Agent, AgentConfig};
+use crate::site::Site;
+use crate::site::visitors::{Visit, Visitors};
 use crate::streams::client::{Client, Load};
 use crate::streams::record::{Entries, Record};
 use crate::streams::report::Report;
@@ -68,6 +71,8 @@ pub struct Stage<'w> {
     _agents: Vec<Agent<'w>>,
     clients: Vec<(Client, Arc<Record>)>,
     probes: Vec<Probe>,
+    visitors: Vec<Visitors>,
+    site: Site,
 }
 
 /// Everything that was seen.
@@ -77,6 +82,8 @@ pub struct Observed {
     pub entries: Entries,
     /// UDP echo of each family.
     pub echoes: Vec<(Family, Echoes)>,
+    /// Visits of the site.
+    pub visits: Vec<Visit>,
     /// What was done.
     pub events: Vec<Event>,
     /// When it was over.
@@ -92,7 +99,7 @@ pub struct Observed {
 }
 
 impl<'w> Stage<'w> {
-    /// Starts the backends' servers and, where packets need them, agents.
+    /// Starts the backends' servers, the site and, where packets need them, agents.
     ///
     /// # Errors
     /// Where one does not start.
@@ -123,14 +130,17 @@ impl<'w> Stage<'w> {
             _agents: agents,
             clients: Vec::new(),
             probes: Vec::new(),
+            visitors: Vec::new(),
+            site: Site::start(world).context("the site")?,
         })
     }
 
     /// Starts the load and waits until all streams are open. Times count from the beginning of this.
     ///
     /// # Errors
-    /// Where streams can't be opened.
+    /// Where streams can't be opened, or the site does not answer.
     pub fn load(&mut self, streams: usize, seed: u64, limit: Duration) -> Result<()> {
+        let trust = self.site.trust()?;
         self.timeline = Timeline::begin();
         let origin = self.timeline.origin;
         let each = streams / FAMILIES.len();
@@ -151,6 +161,10 @@ impl<'w> Stage<'w> {
         }
         for (client, _) in &self.clients {
             client.wait_held(each, OPEN)?;
+        }
+        for family in FAMILIES {
+            let visitors = Visitors::start(self.world, &trust, family, seed, origin)?;
+            self.visitors.push(visitors);
         }
         Ok(())
     }
@@ -205,6 +219,10 @@ impl<'w> Stage<'w> {
             .zip(self.probes.drain(..))
             .map(|(family, probe)| Ok((family, probe.stop()?)))
             .collect::<Result<_>>()?;
+        let mut visits = Vec::new();
+        for visitors in self.visitors.drain(..) {
+            visits.extend(visitors.stop()?);
+        }
         let (clients, records): (Vec<_>, Vec<_>) = self.clients.drain(..).unzip();
         let reports = stop_all(clients)?;
         let mut entries = Entries::default();
@@ -221,6 +239,7 @@ impl<'w> Stage<'w> {
         Ok(Observed {
             entries,
             echoes,
+            visits,
             events: self.timeline.events,
             end,
             reports,

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::Value;
 
 use super::SITE;
 
@@ -82,7 +83,21 @@ impl Connection {
 
     /// Asks for a path and reads the whole answer.
     pub fn get(&mut self, path: &str) -> Result<Answer> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {SITE}\r\n\r\n");
+        self.exchange(&format!("GET {path} HTTP/1.1\r\nHost: {SITE}\r\n\r\n"))
+    }
+
+    /// Posts JSON, as whom a token says, and reads the whole answer.
+    pub fn post(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<Answer> {
+        let body = body.to_string();
+        let token = token.map_or(String::new(), |token| format!("Authorization: Token {token}\r\n"));
+        self.exchange(&format!(
+            "POST {path} HTTP/1.1\r\nHost: {SITE}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n{token}\r\n{body}",
+            body.len()
+        ))
+    }
+
+    fn exchange(&mut self, request: &str) -> Result<Answer> {
         let stream = self.stream.get_mut();
         stream.write_all(request.as_bytes()).context("send the request")?;
         stream.flush()?;
