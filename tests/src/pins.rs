@@ -11,9 +11,10 @@ use aya::maps::{Array, Map, MapData, PerCpuArray};
 use foobar::dataplane::VipEntries;
 use foobar_common::address::Address;
 use foobar_common::counters::{Counter, Counters};
-use foobar_common::flow::{flow_hash, vip_positions};
+use foobar_common::flow::{flow_hash, ports_be, vip_positions};
+use foobar_common::note::{FlowKey, NOTE_WAYS, Note, NoteEntry, NoteSet, PendingSet};
 use foobar_common::settings::Settings;
-use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots, Member, Phase, Slot};
+use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots, Member, NONE, Phase, Slot};
 use foobar_common::target::Target;
 use foobar_common::vip::{VIP_TABLE_ENTRIES, VipKey};
 
@@ -30,6 +31,8 @@ pub struct Pins {
     cold: Array<MapData, [u8; size_of::<ColdSlot>()]>,
     targets: Array<MapData, [u8; size_of::<Target>()]>,
     counters: PerCpuArray<MapData, [u8; COUNTER_BYTES]>,
+    notes: Array<MapData, [u8; size_of::<NoteSet>()]>,
+    pending: Array<MapData, [u8; size_of::<PendingSet>()]>,
 }
 
 /// Where a VIP's slots are, and how flows are hashed to them.
@@ -39,17 +42,20 @@ pub struct SlotRange {
     pub base: u32,
     /// Their number, less one.
     pub mask: u32,
-    seed: [u64; 2],
+    /// The flow hash's.
+    pub seed: [u64; 2],
 }
 
 impl SlotRange {
     /// The index of the slot that a flow from `client` to `port` belongs to.
     pub fn of_flow(&self, client: SocketAddr, port: u16) -> u32 {
-        let [a, b] = client.port().to_be_bytes();
-        let [c, d] = port.to_be_bytes();
-        let ports = u32::from_ne_bytes([a, b, c, d]);
-        let hash = flow_hash(self.seed, Address::from(client.ip()).words(), ports);
-        self.base + (hash as u32 & self.mask)
+        self.base + (self.hash_of(client, port) as u32 & self.mask)
+    }
+
+    /// The flow's hash.
+    pub fn hash_of(&self, client: SocketAddr, port: u16) -> u64 {
+        let ports = ports_be(client.port().to_be(), port.to_be());
+        flow_hash(self.seed, Address::from(client.ip()).words(), ports)
     }
 
     /// The indexes of all slots.
@@ -73,6 +79,8 @@ impl Pins {
             cold: Array::try_from(Map::Array(map("COLD_SLOTS")?))?,
             targets: Array::try_from(Map::Array(map("TARGETS")?))?,
             counters: PerCpuArray::try_from(Map::PerCpuArray(map("COUNTERS")?))?,
+            notes: Array::try_from(Map::Array(map("NOTES")?))?,
+            pending: Array::try_from(Map::Array(map("PENDING_NOTES")?))?,
         })
     }
 
@@ -145,6 +153,34 @@ impl Pins {
             .iter()
             .map(|cpu| u64::from_ne_bytes(part(cpu, 8 * counter as usize)))
             .sum())
+    }
+
+    /// Whose flows' notes are in the array of notes.
+    pub fn notes(&self) -> Result<Vec<FlowKey>> {
+        let mut keys = Vec::new();
+        for set in self.notes.iter() {
+            let set = set?;
+            for at in (0..NOTE_WAYS).map(|way| way * size_of::<NoteEntry>()) {
+                let word = |offset| u64::from_ne_bytes(part(&set, at + offset));
+                let note = Note::from_word(word(offset_of!(NoteEntry, note)));
+                if note.member != NONE {
+                    keys.push(FlowKey::from_words([0, 8, 16].map(word)));
+                }
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The array of pending notes.
+    pub fn pending_notes(&self) -> Result<Vec<PendingSet>> {
+        let words = |set: [u8; size_of::<PendingSet>()]| PendingSet {
+            words: std::array::from_fn(|way| u64::from_ne_bytes(part(&set, way * 8))),
+        };
+        Ok(self
+            .pending
+            .iter()
+            .map(|set| set.map(words))
+            .collect::<Result<_, _>>()?)
     }
 
     /// Makes every slot that has a history a settled slot of its current owner, and says how many it were:

@@ -89,7 +89,7 @@ pub fn claims(scenario: Scenario, figures: &Figures) -> Vec<Claim> {
             ("visit of the site fails", unvisited, figures.site.unheard),
         ] {
             claims.count(
-                &format!("no {what} but those opened within 10 ms of a death"),
+                &format!("no {what} but those that only the dead balancer had noted"),
                 count == unheard,
                 format!("{count}, of them so {unheard}"),
             );

@@ -1,12 +1,15 @@
 //! What a scenario came to, computed from everything that was recorded. Pure.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::stage::Observed;
+use super::noted::Flow;
+use super::stage::{self, Observed};
 use super::timeline::faults;
+use crate::site;
 use crate::streams::record::{Broken, Of, Step, Timed};
 use crate::streams::report::Cause;
 use crate::world::{Backend, Family};
@@ -16,9 +19,6 @@ pub type Causes = BTreeMap<String, u64>;
 
 /// Milliseconds.
 pub type Ms = f64;
-
-/// A flow's note takes no longer to a peer: one that was opened so shortly before a balancer died may be unheard of.
-const NOTE_TAKES: Duration = Duration::from_millis(10);
 
 /// What a fault did.
 #[derive(Clone, Debug, Serialize)]
@@ -53,7 +53,7 @@ pub struct Held {
     pub broken: Causes,
     /// Those that broke whose backend was killed in the scenario, by cause.
     pub of_dead_backends: Causes,
-    /// Those of `broken` that were opened so shortly before a fault that the other balancer may not have heard of them.
+    /// Those of `broken` that a balancer had noted and died before the other one heard of it ([`Death`]).
     pub unheard: u64,
     /// Those of `broken` that broke after a fault and before it was put right.
     pub broken_in_faults: u64,
@@ -72,7 +72,7 @@ pub struct Short {
     pub failed: Causes,
     /// Those that failed whose backend was killed in the scenario, or that met it dead.
     pub of_dead_backends: Causes,
-    /// Those of `failed` that were opened so shortly before a fault that the other balancer may not have heard of them.
+    /// Those of `failed` that a balancer had noted and died before the other one heard of it.
     pub unheard: u64,
     /// The longest time from a SYN to a connection: a SYN that is lost is sent again after a second.
     pub longest_opening_ms: Ms,
@@ -85,7 +85,7 @@ pub struct Visited {
     pub visits: u64,
     /// Those that failed, by cause.
     pub failed: Causes,
-    /// Those of `failed` that began so shortly before a fault that the other balancer may not have heard of them.
+    /// Those of `failed` that a balancer had noted and died before the other one heard of it.
     pub unheard: u64,
     /// The longest, of those that did not fail.
     pub longest_ms: Ms,
@@ -175,12 +175,15 @@ pub fn figures(observed: &Observed, killed: &[Backend]) -> Figures {
         causes
     };
     let is_held = |broken: &Broken| matches!(broken.of, Of::Held(_));
-    let near = |opened: Duration| {
-        windows
-            .iter()
-            .any(|&(from, _)| opened + NOTE_TAKES >= from && opened <= from + NOTE_TAKES)
+    let was_unheard = |client: Option<SocketAddr>, port, broke: Duration| {
+        let flow = client.map(|client| Flow { client, port });
+        let unheard = |flow| {
+            let mut deaths = observed.deaths.iter();
+            deaths.any(|death| death.at <= broke && death.was_unheard(flow))
+        };
+        flow.is_some_and(unheard)
     };
-    let is_unheard = |broken: &Broken| !is_dead(broken) && broken.opened.is_some_and(near);
+    let is_unheard = |broken: &Broken| !is_dead(broken) && was_unheard(broken.local, stage::PORT, broken.at);
     let count = |which: &dyn Fn(&Broken) -> bool| broken.iter().filter(|broken| which(broken)).count() as u64;
 
     let gaps: Vec<_> = observed
@@ -219,15 +222,15 @@ pub fn figures(observed: &Observed, killed: &[Backend]) -> Figures {
         udp.lost += u64::from(sent.by.is_none());
         udp.lost_elsewhere += u64::from(sent.by.is_none() && !inside(sent.at));
     }
-    let mut site = Visited::default();
+    let mut visited = Visited::default();
     for visit in &observed.visits {
-        site.visits += 1;
+        visited.visits += 1;
         match visit.failed {
             Some(cause) => {
-                *site.failed.entry(name_of_cause(cause)).or_default() += 1;
-                site.unheard += u64::from(near(visit.at));
+                *visited.failed.entry(name_of_cause(cause)).or_default() += 1;
+                visited.unheard += u64::from(was_unheard(visit.local, site::PORT, visit.at + visit.took));
             }
-            None => site.longest_ms = site.longest_ms.max(ms(visit.took)),
+            None => visited.longest_ms = visited.longest_ms.max(ms(visit.took)),
         }
     }
     Figures {
@@ -252,7 +255,7 @@ pub fn figures(observed: &Observed, killed: &[Backend]) -> Figures {
             unheard: count(&|broken| !is_held(broken) && is_unheard(broken)),
             longest_opening_ms: longest(&|timed| timed.of == Of::Short && timed.step == Step::Opening),
         },
-        site,
+        site: visited,
         corrupt_bytes: observed.corrupt_at_servers
             + observed
                 .reports
@@ -314,7 +317,7 @@ mod tests {
             at: at(at_ms),
             cause: Cause::Reset,
             backend: Some(backend),
-            opened: None,
+            local: None,
         };
         let event = |at_ms, mark| Event {
             at: at(at_ms),
@@ -342,6 +345,7 @@ mod tests {
                 ),
             )],
             visits: Vec::new(),
+            deaths: Vec::new(),
             events: vec![event(100, Mark::Fault), event(600, Mark::Return)],
             end: at(1000),
             reports: Vec::new(),
@@ -365,22 +369,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_opened_just_before_a_fault_may_be_unheard_of() {
-        let mut observed = observed();
-        for (broken, opened_ms) in observed.entries.broken.iter_mut().zip([95, 85, 108]) {
-            broken.opened = Some(at(opened_ms));
-        }
-        let figures = figures(&observed, &[]);
-        assert_eq!((figures.held.unheard, figures.short.unheard), (1, 1));
-    }
-
-    #[test]
     fn visits_that_fail_count_by_their_cause_and_the_longest_is_of_those_that_do_not() {
         let mut observed = observed();
         let visit = |at_ms, took, failed| Visit {
             at: at(at_ms),
             took: at(took),
             failed,
+            local: None,
         };
         observed.visits = vec![
             visit(10, 30, None),
@@ -388,7 +383,7 @@ mod tests {
             visit(200, 400, Some(Cause::Silent)),
         ];
         let site = figures(&observed, &[]).site;
-        assert_eq!((site.visits, sum(&site.failed), site.unheard), (3, 2, 1));
+        assert_eq!((site.visits, sum(&site.failed), site.unheard), (3, 2, 0));
         assert_eq!((site.failed["reset"], site.longest_ms), (1, 30.0));
     }
 

@@ -9,6 +9,7 @@ pub mod claims;
 pub mod classic;
 pub mod figures;
 pub mod interrupt;
+pub mod noted;
 pub mod pair;
 pub mod picture;
 pub mod probe;

@@ -175,6 +175,7 @@ mod tests {
             entries: Entries { timed, broken },
             echoes: Vec::new(),
             visits: Vec::new(),
+            deaths: Vec::new(),
             events: Vec::new(),
             end: Duration::from_secs(10),
             reports: Vec::new(),
@@ -193,7 +194,7 @@ mod tests {
             at: Duration::from_secs(2),
             cause: Cause::Reset,
             backend: None,
-            opened: None,
+            local: None,
         };
         assert_eq!(paths(&observed(Vec::new(), vec![broken])), 1);
     }

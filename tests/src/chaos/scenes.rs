@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use super::noted::Death;
 use super::pair::{Foobar, Isolated, PLACES, Pair, index, isolate, other};
 use super::scenario::Scenario;
-use super::stage::Stage;
+use super::stage::{Forward, Stage};
 use super::timeline::Mark;
 use crate::artifacts;
 use crate::pattern::Random;
@@ -250,7 +251,12 @@ fn change_and_die(
         pair.set_backends(1..=backends)?;
         sleep(plan.random.duration(Duration::ZERO, Duration::from_millis(90)));
         stage.timeline.mark(Mark::Fault, "lb dies");
+        let at = stage.timeline.origin.elapsed();
         pair.die(Lb::First)?;
+        if scenario.forward() == Forward::L2 {
+            let [dead, survivor] = PLACES.map(|which| pair.balancer(which).pins());
+            stage.deaths.push(Death::of(at, &dead?, &survivor?)?);
+        }
         sleep(AFTER);
         stage.timeline.mark(Mark::Return, "lb returns");
         pair.come_back(Lb::First)?;

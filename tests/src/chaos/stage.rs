@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::noted::Death;
 use super::pair::Ownership;
 use super::probe::{Echo, Echoes, Probe};
 use super::timeline::{Event, Timeline};
@@ -65,6 +66,8 @@ pub struct Stage<'w> {
     pub world: &'w World,
     /// What is done to the balancers.
     pub timeline: Timeline,
+    /// Both balancers' notes at a death.
+    pub deaths: Vec<Death>,
     servers: Vec<Vec<Server>>,
     corrupt: u64,
     _echoes: Vec<Echo>,
@@ -84,6 +87,8 @@ pub struct Observed {
     pub echoes: Vec<(Family, Echoes)>,
     /// Visits of the site.
     pub visits: Vec<Visit>,
+    /// What both balancers had noted at a death, where that is of interest.
+    pub deaths: Vec<Death>,
     /// What was done.
     pub events: Vec<Event>,
     /// When it was over.
@@ -121,6 +126,7 @@ impl<'w> Stage<'w> {
         Ok(Self {
             world,
             timeline: Timeline::begin(),
+            deaths: Vec::new(),
             servers: world
                 .backends()
                 .map(|backend| servers(world, backend))
@@ -240,6 +246,7 @@ impl<'w> Stage<'w> {
             entries,
             echoes,
             visits,
+            deaths: self.deaths,
             events: self.timeline.events,
             end,
             reports,

@@ -122,7 +122,7 @@ impl Held {
 impl One {
     fn start(mut connection: Connection, path: &'static str, stop: &Arc<AtomicBool>) -> Self {
         let answers = Arc::new(AtomicU64::new(0));
-        let (port, stop, counted) = (connection.local_port(), Arc::clone(stop), Arc::clone(&answers));
+        let (port, stop, counted) = (connection.local().port(), Arc::clone(stop), Arc::clone(&answers));
         let worker = std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 match connection.get(path) {

@@ -76,9 +76,9 @@ impl Connection {
         })
     }
 
-    /// The port that it comes from.
-    pub fn local_port(&self) -> u16 {
-        self.local.port()
+    /// The end that it comes from.
+    pub const fn local(&self) -> SocketAddr {
+        self.local
     }
 
     /// Asks for a path and reads the whole answer.

@@ -39,6 +39,8 @@ pub struct Visit {
     pub took: Duration,
     /// Why it failed, if it did.
     pub failed: Option<Cause>,
+    /// The client's end, if there was a connection.
+    pub local: Option<SocketAddr>,
 }
 
 /// Visitors of one family that are at it.
@@ -56,7 +58,9 @@ impl Visitors {
     pub fn start(world: &World, trust: &Trust, family: Family, seed: u64, origin: Instant) -> Result<Self> {
         let to = SocketAddr::new(family.vip(), PORT);
         // By way of the VIP, as soon as it has backends.
-        let (first, _) = wait(START, || world.client().run(|| visit(trust, to, Duration::ZERO)))?;
+        let (first, _) = wait(START, || {
+            world.client().run(|| visit(trust, to, Duration::ZERO, &mut None))
+        })?;
         let first = Arc::new(first);
         ensure!(
             first[1].body.contains("Read by all"),
@@ -119,8 +123,8 @@ fn visits(
             std::thread::sleep(step);
             pause -= step;
         }
-        let start = Instant::now();
-        let failed = match visit(trust, to, random.duration(Duration::ZERO, MOMENT)) {
+        let (start, mut local) = (Instant::now(), None);
+        let failed = match visit(trust, to, random.duration(Duration::ZERO, MOMENT), &mut local) {
             Ok(answers) => (answers != *first).then_some(Cause::Corrupt),
             Err(error) => Some(cause_of(&error)),
         };
@@ -128,12 +132,19 @@ fn visits(
             at: start.saturating_duration_since(origin),
             took: start.elapsed(),
             failed,
+            local,
         });
     }
 }
 
-fn visit(trust: &Trust, to: SocketAddr, moment: Duration) -> Result<[Answer; 2]> {
+fn visit(
+    trust: &Trust,
+    to: SocketAddr,
+    moment: Duration,
+    local: &mut Option<SocketAddr>,
+) -> Result<[Answer; 2]> {
     let mut connection = Connection::open(trust, to)?;
+    *local = Some(connection.local());
     let mut ask = |path| {
         let answer = connection.get(path)?;
         ensure!(answer.status == 200, "{path}: {}", answer.status);

@@ -285,8 +285,6 @@ struct Stream {
     requests: Side,
     answers: Receiver,
     backend: Backend,
-    /// When its SYN went out.
-    opened: Instant,
     /// When the last answer came, or the stream was opened.
     used: Instant,
 }
@@ -305,8 +303,8 @@ impl Shared {
             .map(|stream| stream.backend)
             .filter(|&backend| backend != NO_BACKEND);
         if let Some(record) = &self.load.record {
-            let opened = stream.map(|stream| stream.opened);
-            record.broken(place_of(record, id), cause, backend, opened);
+            let local = stream.map(|stream| stream.local);
+            record.broken(place_of(record, id), cause, backend, local);
         }
         let report = &mut lock(&self.tally).report;
         *report.failures.entry((cause, backend)).or_default() += 1;
@@ -389,7 +387,6 @@ impl Shared {
             requests: Side::new(id, Direction::Request),
             answers: Receiver::of(id, Direction::Answer),
             backend: NO_BACKEND,
-            opened: start,
             used,
         })
     }

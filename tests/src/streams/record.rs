@@ -1,6 +1,7 @@
 //! When each exchange of a client began and how long it took, and when which stream broke: what a report's totals
 //! cannot say.
 
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,8 +50,8 @@ pub struct Broken {
     pub cause: Cause,
     /// Who had answered it, if anybody had.
     pub backend: Option<Backend>,
-    /// When its SYN went out, if it was opened at all.
-    pub opened: Option<Duration>,
+    /// The client's end, if it was opened at all.
+    pub local: Option<SocketAddr>,
 }
 
 /// Everything that was recorded, in the order of its end.
@@ -92,16 +93,15 @@ impl Record {
     }
 
     /// Notes a stream that has broken just now.
-    pub fn broken(&self, of: Of, cause: Cause, backend: Option<Backend>, opened: Option<Instant>) {
+    pub fn broken(&self, of: Of, cause: Cause, backend: Option<Backend>, local: Option<SocketAddr>) {
         let at = self.origin.elapsed();
-        let opened = opened.map(|opened| opened.saturating_duration_since(self.origin));
         self.change(|entries| {
             entries.broken.push(Broken {
                 of,
                 at,
                 cause,
                 backend,
-                opened,
+                local,
             });
         });
     }
