@@ -17,6 +17,17 @@ pub fn binary() -> Result<PathBuf> {
     })
 }
 
+/// The stand-in for the next release, which `cargo xtask test` builds.
+pub fn next_release() -> Result<PathBuf> {
+    let path = profile_directory()?.join("foobar-next");
+    ensure!(
+        path.is_file(),
+        "{} does not exist: run `cargo xtask test --only build`",
+        path.display()
+    );
+    Ok(path)
+}
+
 /// The xtask binary that was built beside the tests.
 pub fn xtask() -> Result<PathBuf> {
     let path = profile_directory()?.join("xtask");

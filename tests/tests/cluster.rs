@@ -1,12 +1,16 @@
 //! Two balancers of one cluster: each claim told as a story.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
+use foobar_tests::artifacts;
 use foobar_tests::cluster::{self, directory, form, wait_agreed, write_seed};
 use foobar_tests::lb::{Balancer, Config};
 use foobar_tests::steady::PORT;
+use foobar_tests::streams::client::{Client, Load};
 use foobar_tests::streams::server::Server;
 use foobar_tests::vrrp::{Place, config, router, until, wait_state};
-use foobar_tests::world::{Lb, World, backend_address};
+use foobar_tests::world::{Family, Lb, World, backend_address};
 use serde_json::Value;
 
 const BACKENDS: u8 = 2;
@@ -89,6 +93,59 @@ fn two_balancers_agree_and_say_so_and_a_restart_comes_back() -> Result<()> {
     second.run()?;
     wait_agreed(second)?;
     wait_agreed(first)?;
+    Ok(())
+}
+
+/// As a fleet is upgraded: one is of the next release, then the other is as well; and one goes back.
+#[test]
+fn balancers_of_two_releases_work_together_with_equal_tables_and_are_upgraded_one_by_one() -> Result<()> {
+    let world = world()?;
+    let _servers = servers(&world)?;
+    let [this, next] = [artifacts::binary()?, artifacts::next_release()?];
+    let mut pair = start(&world)?;
+    wait_state(&mut pair[0], "active")?;
+    let client = Client::start(
+        &world,
+        Load {
+            held: 200,
+            ..Load::new((Family::V4.vip(), PORT), SEED)
+        },
+    )?;
+    client.wait_held(200, Duration::from_secs(20))?;
+    let own = env!("CARGO_PKG_VERSION");
+    let releases = [own.to_owned(), format!("{own}-next")];
+    // Who is upgraded or taken back, and what the two are afterwards.
+    for (which, release, are) in [(1, 1, [0, 1]), (0, 1, [1, 1]), (1, 0, [1, 0])] {
+        pair[which].stop()?;
+        pair[which].use_binary([&this, &next][release].clone());
+        pair[which].run()?;
+        for place in [0, 1] {
+            let other = &releases[are[1 - place]];
+            pair[place].wait("the peer's release", |status| {
+                let peer = &status["cluster"]["peers"][0];
+                peer["connected"] == true && peer["release"] == *other
+            })?;
+            wait_agreed(&mut pair[place])?;
+        }
+        // What one is told, both do, whichever release has said it.
+        for (at, drained) in [(0, true), (1, false)] {
+            if drained {
+                pair[at].drain(1)?;
+            } else {
+                pair[at].undrain(1)?;
+            }
+            for balancer in &mut pair {
+                balancer.wait("the backend is drained at both, or at neither", |status| {
+                    let backend = backend(status, &backend_address(1).to_string());
+                    backend["drained"] == drained && (backend["slots"] == 0) == drained
+                })?;
+                wait_agreed(balancer)?;
+            }
+        }
+        wait_state(&mut pair[0], "active")?;
+    }
+    let report = client.stop()?;
+    ensure!(report.failed() == 0 && report.exchanges > 1_000, "{report}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::ebpf::{self, Variant};
 use crate::{exec, workspace};
@@ -11,6 +11,27 @@ use crate::{exec, workspace};
 pub(crate) fn build() -> Result<()> {
     ebpf::build(Variant::Dev)?;
     exec::run(cargo().args(["build", "--package", "foobar-userspace", "--bins"]))
+}
+
+/// Builds the stand-in for the next release as `target/debug/foobar-next`: tests of a cluster of two
+/// releases run it. What is built after it is this release again.
+pub(crate) fn next_release() -> Result<()> {
+    exec::run(
+        cargo()
+            .args([
+                "build",
+                "--package",
+                "foobar-userspace",
+                "--package",
+                "xtask",
+                "--bins",
+            ])
+            .args(["--features", "foobar-userspace/next-release"]),
+    )?;
+    let built = workspace::foobar_binary();
+    let next = built.with_file_name("foobar-next");
+    std::fs::copy(&built, &next).with_context(|| format!("cannot write {}", next.display()))?;
+    Ok(())
 }
 
 /// A cargo command in the workspace whose build scripts find the objects.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
-use crate::build::cargo;
+use crate::build::{self, cargo};
 use crate::{ebpf, exec, setup, workspace};
 
 /// A step of the tests.
@@ -57,6 +57,7 @@ impl Step {
                     .env("RUSTDOCFLAGS", "-Dwarnings"),
             ),
             Self::Build => {
+                build::next_release()?;
                 exec::run(cargo().args([
                     "build",
                     "--package",

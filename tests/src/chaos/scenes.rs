@@ -174,8 +174,7 @@ fn daemons_die(stage: &mut Stage<'_>, pair: &mut Foobar<'_>, plan: &mut Plan<'_>
 
 /// Each in turn is drained, stopped, started as another build and put back.
 fn cycle(stage: &mut Stage<'_>, pair: &mut Foobar<'_>, plan: &mut Plan<'_>) -> Result<()> {
-    let builds = [stage.world.directory().join("foobar-next"), artifacts::binary()?];
-    std::fs::copy(&builds[1], &builds[0]).context("copy the binary")?;
+    let builds = [artifacts::next_release()?, artifacts::binary()?];
     let mut round = 0;
     while plan.goes_on()? {
         let which = PLACES[round % PLACES.len()];

@@ -24,6 +24,12 @@ use crate::cluster::message::{self, Envelope};
 const LONGEST_FRAME: usize = 16 << 20;
 /// The longest greeting.
 const LONGEST_HELLO: usize = 4096;
+/// This release, for people.
+const RELEASE: &str = if cfg!(feature = "next-release") {
+    concat!(env!("CARGO_PKG_VERSION"), "-next")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
 /// Handshake and greeting together may take so long.
 pub(super) const GREETING: Duration = Duration::from_secs(5);
 
@@ -75,7 +81,7 @@ impl Hello {
             cluster: identity.cluster.clone(),
             seed: ByteArray::from(short),
             name: identity.name.clone(),
-            release: env!("CARGO_PKG_VERSION").to_owned(),
+            release: RELEASE.to_owned(),
         }
     }
 
