@@ -5,12 +5,13 @@
 //! are here, for networks in which routers choose the balancer; it does not know why they are.
 //!
 //! The other modules are how balancers come to steer alike: what they say to each other (`message`, `name`), in what
-//! order it is taken (`inbox`), the common judgement on health (`health`), the session with a peer (`agreement`), and
-//! slots told and taken in (`replica`). They are pure: messages and times in, messages and changes out. `link` carries
+//! order it is taken (`inbox`), the common judgement on health (`health`), the session with a peer (`agreement`), peers
+//! that steer by something else (`differences`), and slots told and taken in (`replica`). They are pure: messages and times in, messages and changes out. `link` carries
 //! the messages; `lb` lets them meet members, slots and notes.
 
 pub mod agreement;
 pub mod bgp;
+pub mod differences;
 pub mod health;
 pub mod inbox;
 pub mod link;

@@ -1,27 +1,29 @@
 //! The steering state of one balancer of several: what it tells its peers, and what it makes of what they say. No
 //! socket: messages come in, and those to be sent are in [`Peers::outbox`].
 //!
-//! What is agreed on, and when, is `cluster::agreement`'s; here it meets members, slots and plans.
+//! What is agreed on, and when, is `cluster::agreement`'s; here it meets members, slots and plans. `names` is how peers
+//! call what is here.
+
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use foobar_common::slot::Member as Id;
-use sha2::{Digest as _, Sha256};
 
+pub(super) use self::names::{configuration_digest, service_of, table_of};
+use self::names::{name, observed, roster, state};
 use super::member::Member;
-use super::steering::{Steering, Urgency, Vip, deadline, plan_of};
+use super::steering::{Steering, Urgency, deadline, plan_of};
 use crate::balancer::slots::{History, SlotTable};
 use crate::cluster::agreement::{Agreement, Change, Node, Readiness};
+use crate::cluster::differences::{Compared, Differences};
 use crate::cluster::health::View;
-use crate::cluster::message::{Digest, Drain, Envelope, Message, Observed, Report, Seen, Starts, Table};
-use crate::cluster::name::{MemberName, Service};
-use crate::cluster::replica::{self, Relation, Roster};
-use crate::config::{self, Protocol};
+use crate::cluster::message::{Drain, Envelope, Message, Report, Seen, Starts, Table};
+use crate::cluster::name::Service;
+use crate::cluster::replica::{self, Relation};
+use crate::config;
 use crate::health::State;
-
-/// A difference from a peer that lasts for so long is told, and the peer is asked for all that it has.
-const LASTING_NS: u64 = 10_000_000_000;
 
 /// What is known of a cluster's other balancers.
 pub(super) struct Peers {
@@ -38,19 +40,11 @@ pub(super) struct Peers {
     has_held_back: bool,
     ticked_ns: u64,
     /// The peers that steer by something else.
-    differences: BTreeMap<Node, Difference>,
+    differences: Differences,
     /// By peer and service: the slots whose owner was another one when its table came last.
     differing_slots: BTreeMap<(Node, Service), Vec<u32>>,
     /// Notes that were not taken in: of members or services that are none here, or for want of room.
     pub(super) refused_notes: u64,
-}
-
-/// That a peer steers by something else.
-struct Difference {
-    /// Since when it is so, or since it was last asked for what it has.
-    since_ns: u64,
-    /// It was asked, in vain.
-    is_lasting: bool,
 }
 
 impl Peers {
@@ -66,7 +60,7 @@ impl Peers {
             joined: BTreeSet::new(),
             has_held_back: false,
             ticked_ns: now_ns,
-            differences: BTreeMap::new(),
+            differences: Differences::default(),
             differing_slots: BTreeMap::new(),
             refused_notes: 0,
         }
@@ -119,119 +113,6 @@ impl Peers {
     }
 }
 
-/// A service's name between balancers.
-pub(super) fn service_of(config: &config::Vip) -> Service {
-    Service {
-        address: config.address,
-        first_port: config.ports.first(),
-        last_port: config.ports.last(),
-        protocol: match config.protocol {
-            Protocol::Tcp => 6,
-            Protocol::Udp => 17,
-        },
-    }
-}
-
-const fn observed(state: State) -> Observed {
-    match state {
-        State::Unknown => Observed::Unknown,
-        State::Up => Observed::Up,
-        State::SoftDown => Observed::SoftDown,
-        State::HardDown => Observed::HardDown,
-    }
-}
-
-const fn state(observed: Observed) -> State {
-    match observed {
-        Observed::Unknown => State::Unknown,
-        Observed::Up => State::Up,
-        Observed::SoftDown => State::SoftDown,
-        Observed::HardDown => State::HardDown,
-    }
-}
-
-const fn name(member: &Member) -> MemberName {
-    MemberName {
-        address: member.address,
-        incarnation: member.incarnation,
-    }
-}
-
-/// A VIP's members as peers call them.
-fn roster<'a>(members: impl IntoIterator<Item = &'a Member>) -> Roster {
-    let mut roster = Roster::default();
-    for member in members {
-        roster.insert(name(member), member.born, member.id);
-    }
-    roster
-}
-
-/// A VIP's slots as peers are told of them.
-pub(super) fn table_of(vip: &Vip, now_ns: u64) -> Table {
-    replica::table(service_of(&vip.config), &vip.table, &roster(&vip.members), now_ns)
-}
-
-/// What balancers of a cluster have to have alike for a VIP, but for its members.
-fn settings(vip: &config::Vip) -> String {
-    format!(
-        "{:?} {} {:?} {} {:?} {} {} {}",
-        service_of(vip),
-        vip.slots,
-        vip.table,
-        vip.hash,
-        vip.tracking,
-        vip.idle_timeout.as_millis(),
-        vip.forward,
-        vip.second_chance
-    )
-}
-
-impl Vip {
-    /// The digest of what is steered by here.
-    fn digest(&mut self) -> Digest {
-        let members = || self.members.iter().filter(|member| !member.removed);
-        let mut said = settings(&self.config);
-        for member in members() {
-            let Member {
-                address,
-                weight,
-                drained,
-                incarnation,
-                ..
-            } = member;
-            said += &format!(" {address} {weight} {drained} {incarnation}");
-        }
-        let revision = self.table.revision();
-        if let Some((of_revision, of, digest)) = &self.digest
-            && (*of_revision, of) == (revision, &said)
-        {
-            return *digest;
-        }
-        let digest = replica::digest(said.as_bytes(), &self.table, &roster(members()));
-        self.digest = Some((revision, said, digest));
-        digest
-    }
-}
-
-/// The digest of a configuration's part that all balancers of a cluster share.
-pub(super) fn configuration_digest(vips: &[config::Vip]) -> Digest {
-    let mut said: Vec<String> = vips
-        .iter()
-        .map(|vip| {
-            let backends = vip.backends.iter();
-            let mut backends: Vec<String> = backends
-                .map(|backend| format!("{} {}", backend.address, backend.weight))
-                .collect();
-            backends.sort_unstable();
-            format!("{} [{}]", settings(vip), backends.join(", "))
-        })
-        .collect();
-    said.sort_unstable();
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&Sha256::digest(said.join("\n").as_bytes())[..16]);
-    Digest::from(digest)
-}
-
 impl Steering {
     /// A session with a peer has begun.
     pub(super) fn on_connected(&mut self, node: &str, now_ns: u64) {
@@ -246,7 +127,7 @@ impl Steering {
     pub(super) fn on_lost(&mut self, node: &str, now_ns: u64) {
         let Some(peers) = &mut self.peers else { return };
         let changes = peers.agreement.lost(node, now_ns);
-        peers.differences.remove(node);
+        peers.differences.forget(node);
         self.hold(now_ns);
         self.perform(changes, now_ns);
         self.converse(now_ns);
@@ -288,7 +169,7 @@ impl Steering {
     pub(super) fn is_differing(&self) -> bool {
         self.peers
             .as_ref()
-            .is_some_and(|peers| peers.differences.values().any(|difference| difference.is_lasting))
+            .is_some_and(|peers| peers.differences.is_lasting())
     }
 
     /// This is the configuration to be in force: the peers hear of it before anything changes by it.
@@ -350,37 +231,17 @@ impl Steering {
     /// Says a difference that lasts, and asks for what the peer has.
     fn look_at_differences(&mut self, now_ns: u64) {
         let Some(peers) = &mut self.peers else { return };
-        let standings: Vec<(Node, Vec<Service>)> = peers
-            .agreement
-            .standings()
-            .filter(|(_, standing)| standing.is_complete)
-            .map(|(node, standing)| (node.clone(), standing.differing))
-            .collect();
-        for (node, differing) in standings {
-            if differing.is_empty() {
-                if peers.differences.remove(&node).is_some() {
-                    peers.differing_slots.retain(|(of, _), _| *of != node);
-                }
-                continue;
-            }
-            let difference = peers.differences.entry(node.clone()).or_insert(Difference {
-                since_ns: now_ns,
-                is_lasting: false,
-            });
-            if now_ns.saturating_sub(difference.since_ns) >= LASTING_NS {
-                *difference = Difference {
-                    since_ns: now_ns,
-                    is_lasting: true,
-                };
-                let services: Vec<String> = differing.iter().map(Service::to_string).collect();
-                tracing::warn!(
-                    peer = node,
-                    services = services.join(", "),
-                    "a peer steers by other tables (`foobar cluster status` shows which slots): are the configurations the same?"
-                );
-                let ask = peers.agreement.ask(&node);
-                peers.post(ask);
-            }
+        let Compared { over, lasting } = peers.differences.look(&peers.agreement, now_ns);
+        peers.differing_slots.retain(|(of, _), _| !over.contains(of));
+        for (node, services) in lasting {
+            let services: Vec<String> = services.iter().map(Service::to_string).collect();
+            tracing::warn!(
+                peer = node,
+                services = services.join(", "),
+                "a peer steers by other tables (`foobar cluster status` shows which slots): are the configurations the same?"
+            );
+            let ask = peers.agreement.ask(&node);
+            peers.post(ask);
         }
     }
 
@@ -638,46 +499,6 @@ impl Steering {
             Err(error) => {
                 tracing::warn!(peer = node, %error, "a peer's table is not taken in");
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn digest(lines: &str) -> Digest {
-        let text = format!("interface = \"eth0\"\n{lines}");
-        configuration_digest(&crate::config::parse("lb.toml", &text).expect("valid").vips)
-    }
-
-    fn vip(name: &str, port: u16, lines: &str, weights: [u16; 2]) -> String {
-        format!(
-            "[[vip]]\nname = \"{name}\"\naddress = \"192.0.2.101\"\nport = {port}\n{lines}\n\
-             [[vip.backend]]\naddress = \"192.0.2.21\"\nweight = {}\n\
-             [[vip.backend]]\naddress = \"192.0.2.22\"\nweight = {}\n",
-            weights[0], weights[1]
-        )
-    }
-
-    #[test]
-    fn configurations_are_alike_in_what_steers_and_not_in_names_order_or_ownership() {
-        let one = vip("a", 80, "", [100, 50]);
-        let other = vip("b", 443, "", [100, 100]);
-        let both = digest(&(one.clone() + &other));
-        assert_eq!(both, digest(&(other.clone() + &one)));
-        assert_eq!(digest(&one), digest(&vip("c", 80, "owned = false", [100, 50])));
-        assert_ne!(digest(&one), both);
-        for changed in [
-            vip("a", 80, "", [50, 100]),
-            vip("a", 81, "", [100, 50]),
-            vip("a", 80, "slots = 256", [100, 50]),
-            vip("a", 80, "table = \"rendezvous\"", [100, 50]),
-            vip("a", 80, "hash = \"source\"", [100, 50]),
-            vip("a", 80, "idle_timeout = \"1m\"", [100, 50]),
-            vip("a", 80, "tracking = \"none\"", [100, 50]),
-        ] {
-            assert_ne!(digest(&one), digest(&changed), "{changed}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The automaton driven by hand: two balancers, and the way between them in the test's hands.
 
 use super::*;
+use crate::cluster::differences::{Compared, Differences};
 use crate::cluster::name::MemberName;
 
 const SECOND: u64 = 1000 * MS;
@@ -183,6 +184,37 @@ fn tables_that_differ_keep_a_newcomer_waiting_until_they_agree() {
     pair.did(1, changes);
     pair.deliver();
     assert_eq!(pair.sides[0].readiness(), Readiness::Ready);
+}
+
+#[test]
+fn a_difference_that_lasts_is_told_again_and_again_until_it_is_over() {
+    let mut pair = Pair::new();
+    let changes = pair.sides[1].set_reports([report(80, Observed::Up, 2)]);
+    pair.did(1, changes);
+    let mut differences = Differences::default();
+    assert_eq!(differences.look(&pair.sides[0], 0), Compared::default());
+    pair.connect();
+    pair.deliver();
+    let mut told = Vec::new();
+    for second in 0..25 {
+        let compared = differences.look(&pair.sides[0], second * SECOND);
+        assert!(compared.over.is_empty());
+        for (node, services) in compared.lasting {
+            assert_eq!((node.as_str(), services), ("lb2", vec![service(80)]));
+            told.push(second);
+        }
+        assert_eq!(differences.is_lasting(), second >= 10);
+    }
+    assert_eq!(told, [10, 20]);
+    let changes = pair.sides[1].set_reports([report(80, Observed::Up, 1)]);
+    pair.did(1, changes);
+    pair.deliver();
+    let compared = differences.look(&pair.sides[0], 25 * SECOND);
+    assert_eq!(
+        (compared.over, compared.lasting),
+        (vec!["lb2".to_owned()], Vec::new())
+    );
+    assert!(!differences.is_lasting());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One simulated balancer: the daemon, which does with members, slots and notes what the real one does (`lb::peers`,
 //! `lb::note_exchange`, `lb::sweep`), on the product's automaton and agreement; and the steering of its packets.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use foobar_common::address::Address;
@@ -15,6 +15,7 @@ use super::super::super::slots::{History, SlotTable};
 use super::notes::NoteStore;
 use super::{CLIENTS, SLOTS, T, Without};
 use crate::cluster::agreement::{Agreement, Change, Node, Readiness};
+use crate::cluster::differences::Differences;
 use crate::cluster::health::View;
 use crate::cluster::message::{Digest, Drain, Envelope, Message, Observed, Report, Seen};
 use crate::cluster::name::{MemberName, Service};
@@ -24,8 +25,6 @@ use crate::cluster::replica::{self, Relation, Roster};
 const SECOND: u64 = 1_000_000_000;
 /// After nobody was up, so long nobody is given up.
 const RECOVERY_NS: u64 = 6 * SECOND;
-/// A difference from a peer that lasts for so long lets it be asked for all that it has.
-const LASTING_NS: u64 = 10 * SECOND;
 
 pub(super) fn service() -> Service {
     Service {
@@ -118,7 +117,7 @@ pub(super) struct Balancer {
     recovered_ns: u64,
     ticked_ns: u64,
     swept_ns: u64,
-    differs_since: HashMap<Node, u64>,
+    differences: Differences,
     /// The digest that was told last, and what it was made of.
     digest: Option<(DigestedState, Digest)>,
     without: Option<Without>,
@@ -154,7 +153,7 @@ impl Balancer {
             recovered_ns: 0,
             ticked_ns: now_ns,
             swept_ns: now_ns,
-            differs_since: HashMap::new(),
+            differences: Differences::default(),
             digest: None,
             without,
             outcomes: Vec::new(),

@@ -8,8 +8,8 @@ use foobar_common::time::{TICK_SHIFT, age, note_lifetime, ticks};
 use super::super::notes::Note;
 use super::super::{CLIENTS, SLOTS, T, Without};
 use super::{
-    Balancer, Change, Digest, Envelope, LASTING_NS, MemberName, Message, Node, Outcome, Relation, Report,
-    Roster, Seen, address, backend_of, key, replica, service,
+    Balancer, Change, Digest, Envelope, MemberName, Message, Node, Outcome, Relation, Report, Roster, Seen,
+    address, backend_of, key, replica, service,
 };
 use crate::cluster::message::{FlowNote, Notes, Stage, Starts, Table};
 
@@ -23,7 +23,7 @@ impl Balancer {
 
     pub(in super::super) fn lost(&mut self, node: &str, now_ns: u64) {
         let changes = self.agreement.lost(node, now_ns);
-        self.differs_since.remove(node);
+        self.differences.forget(node);
         self.hold(now_ns);
         self.perform(changes, now_ns);
         self.converse(now_ns);
@@ -48,24 +48,9 @@ impl Balancer {
     }
 
     pub(super) fn look_at_differences(&mut self, now_ns: u64) {
-        let standings = self
-            .agreement
-            .standings()
-            .filter(|(_, standing)| standing.is_complete);
-        let standings: Vec<(Node, bool)> = standings
-            .map(|(node, standing)| (node.clone(), standing.differing.is_empty()))
-            .collect();
-        for (node, is_equal) in standings {
-            if is_equal {
-                self.differs_since.remove(&node);
-                continue;
-            }
-            let since = self.differs_since.entry(node.clone()).or_insert(now_ns);
-            if now_ns.saturating_sub(*since) >= LASTING_NS {
-                *since = now_ns;
-                let ask = self.agreement.ask(&node);
-                self.post(ask);
-            }
+        for (node, _) in self.differences.look(&self.agreement, now_ns).lasting {
+            let ask = self.agreement.ask(&node);
+            self.post(ask);
         }
     }
 
