@@ -1,5 +1,6 @@
-//! The real etcd in a world, on a host that would otherwise be a backend, and the keys that are put into it.
+//! The real etcd in a world, on hosts that would otherwise be backends, and the keys that are put into it.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,52 +25,110 @@ pub enum Access {
     Closed,
 }
 
-/// A cluster of one member.
+/// A cluster, mostly of one member.
 #[derive(Debug)]
 pub struct Etcd<'a> {
-    host: &'a Namespace,
     directory: PathBuf,
-    url: String,
     access: Access,
+    members: Vec<Member<'a>>,
+}
+
+/// A member on a host of its own.
+#[derive(Debug)]
+struct Member<'a> {
+    host: &'a Namespace,
+    address: Ipv4Addr,
+    name: String,
+    url: String,
     process: Option<Process>,
+    /// The others do not hear it.
+    is_cut_off: bool,
+}
+
+impl Member<'_> {
+    fn peer_url(&self) -> String {
+        format!("http://{}:2380", self.address)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        self.process
+            .as_ref()
+            .context("etcd is not running")?
+            .signal(signal)
+    }
 }
 
 impl<'a> Etcd<'a> {
-    /// Starts it in a backend's place.
+    /// Starts one member in a backend's place.
     pub fn start(world: &'a World, place: Backend, access: Access) -> Result<Self> {
+        Self::start_members(world, [place], access)
+    }
+
+    /// Starts members in the places of backends, and waits until they answer.
+    pub fn start_members(
+        world: &'a World,
+        places: impl IntoIterator<Item = Backend>,
+        access: Access,
+    ) -> Result<Self> {
         let scheme = if access == Access::Closed { "https" } else { "http" };
-        let address = backend_address(place);
         let directory = world.directory().join("etcd");
         std::fs::create_dir_all(&directory)?;
+        let member = |place| {
+            let address = backend_address(place);
+            anyhow::Ok(Member {
+                host: world.backend(place)?,
+                address,
+                name: format!("m{place}"),
+                url: format!("{scheme}://{address}:2379"),
+                process: None,
+                is_cut_off: false,
+            })
+        };
+        let members: Vec<_> = places.into_iter().map(member).collect::<Result<_>>()?;
         if access == Access::Closed {
-            issue(&directory, &address.to_string()).context("certificates for etcd")?;
+            let names: Vec<_> = members
+                .iter()
+                .map(|member| format!("IP:{}", member.address))
+                .collect();
+            issue(&directory, &names.join(",")).context("certificates for etcd")?;
         }
         let mut etcd = Self {
-            host: world.backend(place)?,
             directory,
-            url: format!("{scheme}://{address}:2379"),
             access,
-            process: None,
+            members,
         };
         etcd.run()?;
         Ok(etcd)
     }
 
-    /// Starts it again, with what it had.
+    /// Starts every member again, with what it had.
     pub fn run(&mut self) -> Result<()> {
-        let peers = "http://127.0.0.1:2380";
+        for member in 0..self.members.len() {
+            self.start_member(member)?;
+        }
+        let alive = until("etcd answers", || Ok(self.control(&["get", "nothing"]).is_ok()));
+        alive.with_context(|| {
+            let tails = self.members.iter().filter_map(|member| member.process.as_ref());
+            tails.map(Process::tail).collect::<Vec<_>>().join("\n")
+        })?;
+        Ok(())
+    }
+
+    fn start_member(&mut self, member: usize) -> Result<()> {
+        let all: Vec<_> = self
+            .members
+            .iter()
+            .map(|member| format!("{}={}", member.name, member.peer_url()))
+            .collect();
+        let member = &mut self.members[member];
         let mut command = Command::new("etcd");
-        command.args(["--name", "m", "--logger", "zap", "--data-dir"]);
-        command.arg(self.directory.join("data"));
-        command.args(["--listen-client-urls", &self.url]);
-        command.args(["--advertise-client-urls", &self.url]);
-        command.args([
-            "--listen-peer-urls",
-            peers,
-            "--initial-advertise-peer-urls",
-            peers,
-        ]);
-        command.args(["--initial-cluster", &format!("m={peers}")]);
+        command.args(["--name", &member.name, "--logger", "zap", "--data-dir"]);
+        command.arg(self.directory.join(&member.name));
+        command.args(["--listen-client-urls", &member.url]);
+        command.args(["--advertise-client-urls", &member.url]);
+        command.args(["--listen-peer-urls", &member.peer_url()]);
+        command.args(["--initial-advertise-peer-urls", &member.peer_url()]);
+        command.args(["--initial-cluster", &all.join(",")]);
         if self.access == Access::Closed {
             command.arg("--client-cert-auth");
             for (option, file) in [
@@ -80,33 +139,80 @@ impl<'a> Etcd<'a> {
                 command.arg(option).arg(self.directory.join(file));
             }
         }
-        let log = self.directory.join("log");
-        self.process = Some(Process::start(self.host, &mut command, &log)?);
-        let alive = until("etcd answers", || Ok(self.control(&["get", "nothing"]).is_ok()));
-        alive.with_context(|| self.process.as_ref().map(Process::tail).unwrap_or_default())?;
+        let log = self.directory.join(format!("{}.log", member.name));
+        member.process = Some(Process::start(member.host, &mut command, &log)?);
         Ok(())
     }
 
-    /// Kills it (SIGKILL); what it has said yes to is on its disk.
+    /// Kills every member that runs (SIGKILL); what it has said yes to is on its disk.
     pub fn kill(&mut self) -> Result<()> {
-        self.process.take().context("etcd is not running")?.kill()
+        for member in &mut self.members {
+            if let Some(mut process) = member.process.take() {
+                process.kill()?;
+            }
+        }
+        Ok(())
     }
 
-    /// Stops it without a word to anybody (SIGSTOP): connections stay and are silent.
+    /// Kills the member that leads, and waits until another one does; gives where clients called the dead one.
+    pub fn kill_leader(&mut self) -> Result<String> {
+        let leads = self.leader()?;
+        let dead = &mut self.members[leads];
+        dead.process.take().context("the leader does not run")?.kill()?;
+        let url = dead.url.clone();
+        until("another member leads", || {
+            Ok(self.leader().is_ok_and(|now| now != leads))
+        })?;
+        Ok(url)
+    }
+
+    fn leader(&self) -> Result<usize> {
+        let said = self.control(&["endpoint", "status", "-w", "json"])?;
+        let said: serde_json::Value = serde_json::from_str(&said)?;
+        let leads = &said[0]["Status"]["leader"];
+        let said = self.control(&["member", "list", "-w", "json"])?;
+        let list: serde_json::Value = serde_json::from_str(&said)?;
+        let members = list["members"].as_array().context("a list of members")?;
+        let leader = members.iter().find(|member| member["ID"] == *leads);
+        let leader = leader.with_context(|| format!("{leads} is none of {said}"))?;
+        self.members
+            .iter()
+            .position(|member| leader["name"] == *member.name)
+            .with_context(|| format!("{leader} is none of this cluster"))
+    }
+
+    /// Cuts the member that clients call so off from the other members; clients still reach it.
+    pub fn cut_off(&mut self, url: &str) -> Result<()> {
+        let place = self.members.iter().position(|member| member.url == url);
+        let place = place.with_context(|| format!("there is no member {url}"))?;
+        let lonely = &self.members[place];
+        // Both ways: what comes is taken by TCP even where nothing can be answered.
+        let hide = |from: &Member<'_>, other: &Member<'_>| {
+            let address = format!("{}/32", other.address);
+            from.host.ip(&["route", "add", "blackhole", &address])
+        };
+        for (other, member) in self.members.iter().enumerate() {
+            if other != place {
+                hide(lonely, member)?;
+                hide(member, lonely)?;
+            }
+        }
+        self.members[place].is_cut_off = true;
+        Ok(())
+    }
+
+    /// Stops every member without a word to anybody (SIGSTOP): connections stay and are silent.
     pub fn freeze(&self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)
+        self.members
+            .iter()
+            .try_for_each(|member| member.signal(Signal::SIGSTOP))
     }
 
-    /// Lets it go on.
+    /// Lets them go on.
     pub fn thaw(&self) -> Result<()> {
-        self.signal(Signal::SIGCONT)
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        self.process
-            .as_ref()
-            .context("etcd is not running")?
-            .signal(signal)
+        self.members
+            .iter()
+            .try_for_each(|member| member.signal(Signal::SIGCONT))
     }
 
     /// Puts a value; gives the revision that it has got.
@@ -142,11 +248,13 @@ impl<'a> Etcd<'a> {
         Ok(())
     }
 
-    /// `etcdctl`, on etcd's host: what it says.
+    /// `etcdctl`, on the host of a member that runs and is heard: what it says.
     pub fn control(&self, arguments: &[&str]) -> Result<String> {
+        let is_heard = |member: &&Member<'_>| member.process.is_some() && !member.is_cut_off;
+        let member = self.members.iter().find(is_heard).context("no member runs")?;
         let mut command = Command::new("etcdctl");
         command.env("ETCDCTL_API", "3");
-        command.args(["--endpoints", &self.url, "--command-timeout", "2s"]);
+        command.args(["--endpoints", &member.url, "--command-timeout", "2s"]);
         if self.access == Access::Closed {
             for (option, file) in [
                 ("--cacert", "ca.crt"),
@@ -157,15 +265,14 @@ impl<'a> Etcd<'a> {
             }
         }
         command.args(arguments);
-        self.host.run(|| run_command(&mut command))
+        member.host.run(|| run_command(&mut command))
     }
 
     /// `[etcd]` of a balancer's file, with further lines.
     pub fn table(&self, copy: &Path, lines: &str) -> String {
-        let mut table = format!(
-            "[etcd]\nendpoints = [{:?}]\nkey = {KEY:?}\ncopy = {copy:?}\n{lines}\n",
-            self.url
-        );
+        let endpoints: Vec<_> = self.members.iter().map(|member| &member.url).collect();
+        let mut table =
+            format!("[etcd]\nendpoints = {endpoints:?}\nkey = {KEY:?}\ncopy = {copy:?}\n{lines}\n");
         if self.access == Access::Closed {
             for (key, file) in [
                 ("ca", "ca.crt"),
@@ -178,14 +285,14 @@ impl<'a> Etcd<'a> {
         table
     }
 
-    /// Where clients call it.
+    /// Where clients call the first member.
     pub fn url(&self) -> &str {
-        &self.url
+        self.members.first().map_or("", |member| &member.url)
     }
 }
 
-/// An authority, and certificates that it signed for the member and for clients.
-fn issue(directory: &Path, address: &str) -> Result<()> {
+/// An authority, and certificates that it signed for members by their names, and for clients.
+fn issue(directory: &Path, names: &str) -> Result<()> {
     let openssl = |arguments: &[&str]| {
         let mut command = Command::new("openssl");
         command.current_dir(directory).args(arguments);
@@ -211,7 +318,7 @@ fn issue(directory: &Path, address: &str) -> Result<()> {
         "ca.crt",
     ];
     openssl(&[&ca[..], &key[..]].concat())?;
-    let names = format!("subjectAltName=IP:{address}");
+    let names = format!("subjectAltName={names}");
     for (name, extensions) in [
         (
             "server",

@@ -401,3 +401,43 @@ fn write(file: &Path, text: &str, mode: u32) -> Result<()> {
     let mut file = options.write(true).create_new(true).mode(mode).open(file)?;
     Ok(std::io::Write::write_all(&mut file, text.as_bytes())?)
 }
+
+/// Of three members: one that is followed dies, or still answers and hears nothing of the others. A change that the
+/// rest has taken comes all the same.
+#[test]
+fn a_lost_leader_and_a_member_that_is_cut_off_are_left_for_another_member() -> Result<()> {
+    let world = World::new(ETCD + 2)?;
+    let serve = |backend| Server::start(&world, backend, PORT);
+    let _servers: Vec<_> = (1..=BACKENDS).map(serve).collect::<Result<_>>()?;
+    let mut etcd = Etcd::start_members(&world, ETCD..ETCD + 3, Access::Open)?;
+    let config = config(&world, &etcd, "");
+    let first = etcd.put(&config.shared())?;
+    let mut balancer = Balancer::start(&world, &config)?;
+    balancer.wait("it is in force", is_in_force(first))?;
+    let client = hold(&world)?;
+
+    let dead = etcd.kill_leader()?;
+    let second = etcd.put(&alone(&config, 100))?;
+    let status = balancer.wait("the change is in force", is_in_force(second))?;
+    ensure!(
+        members(&status) == 1 && said(&status, "endpoint") != dead,
+        "{status:#}"
+    );
+
+    // Back to three, or without a further one nobody would lead.
+    etcd.kill()?;
+    etcd.run()?;
+    let is_followed = |status: &Value| !said(status, "endpoint").is_empty();
+    let status = balancer.wait("etcd is followed again", is_followed)?;
+    let lonely = said(&status, "endpoint");
+    etcd.cut_off(&lonely)?;
+    let third = etcd.put(&config.shared())?;
+    let status = balancer.wait("the change is in force", is_in_force(third))?;
+    ensure!(
+        members(&status) == 2 && said(&status, "endpoint") != lonely,
+        "{status:#}"
+    );
+    let report = client.stop()?;
+    ensure!(report.failed() == 0 && report.corrupt_bytes == 0, "{report}");
+    Ok(())
+}
