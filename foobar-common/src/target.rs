@@ -88,8 +88,24 @@ impl Target {
     }
 }
 
-/// What a target has been sent, per CPU.
+/// What a CPU has sent to a target: an element of the array of traffic, in which each CPU has a row of its own
+/// ([`crate::settings::Settings::counter_row`]).
+///
+/// Short, because each packet writes to one, and with many targets that is a line that is not in the cache. New
+/// connections, which few packets are, have an array of words of their own with the same rows.
 #[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TargetTraffic {
+    /// Frames sent to it.
+    pub packets: u64,
+    /// Their bytes, Ethernet headers included.
+    pub bytes: u64,
+}
+
+/// Elements of a row of counters are a multiple of this: no two CPUs write to one line of 64 bytes.
+pub const COUNTER_ROW_STEP: u32 = 8;
+
+/// What a target has been sent, by all CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TargetCounters {
     /// Frames sent to it.

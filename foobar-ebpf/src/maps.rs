@@ -14,7 +14,7 @@ use foobar_common::{
     quic::{ServerId, ServerIdKey},
     settings::Settings,
     slot::{ColdSlot, HotSlots},
-    target::{HotTargets, Target, TargetCounters},
+    target::{HotTargets, Target, TargetTraffic},
     vip::{Lease, MAX_LEASES, PORT_RANGE_ENTRIES, PortRange, VipTable},
 };
 
@@ -145,9 +145,14 @@ pub static HOT_TARGETS: Array<HotTargets, 1, MMAPABLE> = Array::new();
 #[btf_map]
 pub static TARGETS: Array<Target, 1024, MMAPABLE> = Array::new();
 
-/// What each target has been sent.
+/// What each target has been sent, a row a CPU. Not a per-CPU array: there each element has a place of its own, which a
+/// table has to be asked for; together they are twice the memory that packets go through, and cannot be mapped.
 #[btf_map]
-pub static TARGET_COUNTERS: PerCpuArray<TargetCounters, 1024> = PerCpuArray::new();
+pub static TARGET_TRAFFIC: Array<TargetTraffic, 1024, MMAPABLE> = Array::new();
+
+/// The new TCP connections among that, in the same rows.
+#[btf_map]
+pub static TARGET_CONNECTIONS: Array<u64, 1024, MMAPABLE> = Array::new();
 
 /// Notes of flows in unsettled slots.
 #[btf_map]

@@ -13,7 +13,9 @@ use super::load::{DataPlane, GRACE};
 impl DataPlane {
     /// The highest index that a target can have; index 0 stays unused.
     pub fn highest_target(&self) -> Member {
-        (self.targets.len() - 1).min(u32::from(MAX_MEMBER)) as Member
+        let row = self.settings.u32(0, offset_of!(Settings, counter_row));
+        let counted = row.load(Ordering::Acquire);
+        (self.targets.len().min(counted) - 1).min(u32::from(MAX_MEMBER)) as Member
     }
 
     /// A target.
