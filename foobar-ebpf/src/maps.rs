@@ -14,7 +14,7 @@ use foobar_common::{
     quic::{ServerId, ServerIdKey},
     settings::Settings,
     slot::{ColdSlot, HotSlots},
-    target::{HotTargets, Target, TargetTraffic},
+    target::{HotTargets, HotTunnels, Target, TargetTraffic},
     vip::{Lease, MAX_LEASES, PORT_RANGE_ENTRIES, PortRange, VipTable},
 };
 
@@ -113,6 +113,12 @@ pub fn hot_targets() -> *const HotTargets {
     direct!(HOT_TARGETS, HOT_TARGETS).cast()
 }
 
+/// What packets in tunnels have to know of the targets, by its place in memory.
+#[inline(always)]
+pub fn hot_tunnels() -> *const HotTunnels {
+    direct!(HOT_TUNNELS, HOT_TUNNELS).cast()
+}
+
 /// One element.
 #[btf_map]
 pub static SETTINGS: Array<Settings, 1, MMAPABLE> = Array::new();
@@ -140,6 +146,10 @@ pub static COLD_SLOTS: Array<ColdSlot, 65536, MMAPABLE> = Array::new();
 /// What the common way has to know of the targets.
 #[btf_map]
 pub static HOT_TARGETS: Array<HotTargets, 1, MMAPABLE> = Array::new();
+
+/// What packets in tunnels have to know of the targets.
+#[btf_map]
+pub static HOT_TUNNELS: Array<HotTunnels, 1, MMAPABLE> = Array::new();
 
 /// The targets; index 0 stays unused.
 #[btf_map]

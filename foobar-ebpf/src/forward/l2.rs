@@ -63,13 +63,6 @@ impl Entry {
         }
     }
 
-    /// Whether frames for it leave by the interface that they came in by.
-    #[inline(always)]
-    pub fn is_same_interface(self) -> bool {
-        // SAFETY: as in `flags`.
-        unsafe { (*self.0).ifindex == 0 }
-    }
-
     /// The MAC addresses of the way to it, destination first: their first 8 bytes, and the last 4.
     #[inline(always)]
     pub fn macs(self) -> (u64, u32) {

@@ -17,7 +17,7 @@ use foobar_common::note::{MAX_SLOTS, PENDING_WAYS, note_sets};
 use foobar_common::quic::{ServerId, ServerIdKey};
 use foobar_common::settings::{MAX_PEERS, Settings, mac_word};
 use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots};
-use foobar_common::target::{COUNTER_ROW_STEP, Target, TargetTraffic};
+use foobar_common::target::{COUNTER_ROW_STEP, HotTunnel, Target, TargetTraffic};
 use foobar_common::vip::{PortRange, Vip};
 
 use super::attach::{self, Attachment, Verdict};
@@ -32,7 +32,7 @@ use super::vips::Leases;
 /// How long a program that is running now may run at most, with a margin of a thousand.
 pub const GRACE: Duration = Duration::from_millis(5);
 
-const MAPS: [&str; 20] = [
+const MAPS: [&str; 21] = [
     "SETTINGS",
     "VIPS",
     "RANGES",
@@ -41,6 +41,7 @@ const MAPS: [&str; 20] = [
     "COLD_SLOTS",
     "TARGETS",
     "HOT_TARGETS",
+    "HOT_TUNNELS",
     "TARGET_TRAFFIC",
     "TARGET_CONNECTIONS",
     "NOTES",
@@ -134,6 +135,7 @@ pub struct DataPlane {
     pub(super) cold: Region<ColdSlot>,
     pub(super) targets: Region<Target>,
     pub(super) hot_targets: Region<u64>,
+    pub(super) hot_tunnels: Region<HotTunnel>,
     pub(super) target_traffic: Region<TargetTraffic>,
     pub(super) target_connections: Region<u64>,
     pub(super) counters: PerCpuArray<MapData, Value<Counters>>,
@@ -182,6 +184,7 @@ impl DataPlane {
             cold: region(&mut object, "COLD_SLOTS")?,
             targets: region(&mut object, "TARGETS")?,
             hot_targets: region(&mut object, "HOT_TARGETS")?,
+            hot_tunnels: region(&mut object, "HOT_TUNNELS")?,
             target_traffic: region(&mut object, "TARGET_TRAFFIC")?,
             target_connections: region(&mut object, "TARGET_CONNECTIONS")?,
             counters: take(&mut object, "COUNTERS")?
