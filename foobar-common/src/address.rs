@@ -27,6 +27,11 @@ impl Address {
         // SAFETY: both are 16 plain bytes. Of single bytes the BPF back end would load each.
         unsafe { core::mem::transmute::<Self, [u64; 2]>(*self) }
     }
+
+    /// Whether it is an IPv4 address.
+    pub const fn is_mapped(&self) -> bool {
+        matches!(self.bytes, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..])
+    }
 }
 
 impl From<IpAddr> for Address {

@@ -12,7 +12,7 @@ use crate::note_event::{NOTE_EVENT_RING_BYTES, NoteEvent};
 use crate::quic::{ServerId, ServerIdKey};
 use crate::settings::Settings;
 use crate::slot::{ColdSlot, HotSlots, Slot};
-use crate::target::{HotTargets, Target, TargetCounters};
+use crate::target::{HotTargets, HotTunnel, HotTunnels, Target, TargetTraffic};
 use crate::vip::{Lease, PORT_RANGE_ENTRIES, PortRange, VIP_TABLE_ENTRIES, Vip, VipKey, VipTable};
 
 /// Raised by hand where the meaning of a field changes and its place doesn't.
@@ -64,7 +64,10 @@ pub const HASH: u64 = fold(&[
     offset_of!(Target, deadline_ns),
     offset_of!(Target, mtu),
     size_of::<HotTargets>(),
-    size_of::<TargetCounters>(),
+    size_of::<HotTunnels>(),
+    offset_of!(HotTunnel, state),
+    offset_of!(HotTunnel, address),
+    size_of::<TargetTraffic>(),
     size_of::<FlowKey>(),
     size_of::<Note>(),
     offset_of!(Note, used),
@@ -82,6 +85,7 @@ pub const HASH: u64 = fold(&[
     offset_of!(Settings, peer_macs),
     offset_of!(Settings, tunnel_source_v4),
     offset_of!(Settings, gue_port_be),
+    offset_of!(Settings, counter_row),
     offset_of!(Settings, filter),
     size_of::<FragmentKey>(),
     size_of::<FragmentNote>(),
@@ -115,7 +119,8 @@ const _: () = {
     assert!(
         size_of::<Target>() == 64 && offset_of!(Target, ifindex) == 12 && offset_of!(Target, address) == 24
     );
-    assert!(size_of::<TargetCounters>() == 24);
+    assert!(size_of::<HotTunnel>() == 32 && offset_of!(HotTunnel, address) == 16);
+    assert!(size_of::<TargetTraffic>() == 16);
     assert!(size_of::<FlowKey>() == 24 && size_of::<Note>() == 8);
     assert!(size_of::<NoteEntry>() == 32 && size_of::<NoteSet>() == 256);
     assert!(size_of::<PendingSet>() == 64);

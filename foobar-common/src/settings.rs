@@ -41,8 +41,13 @@ pub struct Settings {
     pub tunnel_vary_v6: [u64; 2],
     /// MAC addresses of the other balancers: a VIP frame from one of them is a loop.
     pub peer_macs: [u64; MAX_PEERS],
+    /// Elements of a CPU's row in the arrays of the targets' counters: a CPU's counter of a target is at its number
+    /// times this, and the target's index.
+    pub counter_row: u32,
     /// Unused.
-    pub reserved_words: [u64; 4],
+    pub reserved: u32,
+    /// Unused.
+    pub reserved_words: [u64; 3],
     /// Bits of the addresses that entries of the VIP table have, by [`filter_bit`]: an address whose bit is not
     /// set is no VIP's.
     pub filter: [u64; FILTER_WORDS],

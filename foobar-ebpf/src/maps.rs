@@ -14,7 +14,7 @@ use foobar_common::{
     quic::{ServerId, ServerIdKey},
     settings::Settings,
     slot::{ColdSlot, HotSlots},
-    target::{HotTargets, Target, TargetCounters},
+    target::{HotTargets, HotTunnels, Target, TargetTraffic},
     vip::{Lease, MAX_LEASES, PORT_RANGE_ENTRIES, PortRange, VipTable},
 };
 
@@ -113,6 +113,12 @@ pub fn hot_targets() -> *const HotTargets {
     direct!(HOT_TARGETS, HOT_TARGETS).cast()
 }
 
+/// What packets in tunnels have to know of the targets, by its place in memory.
+#[inline(always)]
+pub fn hot_tunnels() -> *const HotTunnels {
+    direct!(HOT_TUNNELS, HOT_TUNNELS).cast()
+}
+
 /// One element.
 #[btf_map]
 pub static SETTINGS: Array<Settings, 1, MMAPABLE> = Array::new();
@@ -141,13 +147,22 @@ pub static COLD_SLOTS: Array<ColdSlot, 65536, MMAPABLE> = Array::new();
 #[btf_map]
 pub static HOT_TARGETS: Array<HotTargets, 1, MMAPABLE> = Array::new();
 
+/// What packets in tunnels have to know of the targets.
+#[btf_map]
+pub static HOT_TUNNELS: Array<HotTunnels, 1, MMAPABLE> = Array::new();
+
 /// The targets; index 0 stays unused.
 #[btf_map]
 pub static TARGETS: Array<Target, 1024, MMAPABLE> = Array::new();
 
-/// What each target has been sent.
+/// What each target has been sent, a row a CPU. Not a per-CPU array: there each element has a place of its own, which a
+/// table has to be asked for; together they are twice the memory that packets go through, and cannot be mapped.
 #[btf_map]
-pub static TARGET_COUNTERS: PerCpuArray<TargetCounters, 1024> = PerCpuArray::new();
+pub static TARGET_TRAFFIC: Array<TargetTraffic, 1024, MMAPABLE> = Array::new();
+
+/// The new TCP connections among that, in the same rows.
+#[btf_map]
+pub static TARGET_CONNECTIONS: Array<u64, 1024, MMAPABLE> = Array::new();
 
 /// Notes of flows in unsettled slots.
 #[btf_map]

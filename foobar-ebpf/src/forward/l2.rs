@@ -2,13 +2,14 @@
 //! and IP options included), and the backend answers the client by itself.
 
 use aya_ebpf::bindings::xdp_action::XDP_DROP;
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use foobar_common::counters::Counter;
 use foobar_common::settings::Settings;
 use foobar_common::slot::Member;
 use foobar_common::steering::Segment;
 use foobar_common::target::{TARGET_ENTRIES, TARGET_RESOLVED, Target};
 
-use crate::maps::{self, TARGET_COUNTERS, TARGETS, TX_PORTS, within};
+use crate::maps::{self, TARGET_CONNECTIONS, TARGET_TRAFFIC, TARGETS, TX_PORTS, within};
 use crate::outcome::{Action, Refusal};
 use crate::packet::ethernet;
 use crate::steer::opens;
@@ -62,13 +63,6 @@ impl Entry {
         }
     }
 
-    /// Whether frames for it leave by the interface that they came in by.
-    #[inline(always)]
-    pub fn is_same_interface(self) -> bool {
-        // SAFETY: as in `flags`.
-        unsafe { (*self.0).ifindex == 0 }
-    }
-
     /// The MAC addresses of the way to it, destination first: their first 8 bytes, and the last 4.
     #[inline(always)]
     pub fn macs(self) -> (u64, u32) {
@@ -103,15 +97,19 @@ pub fn rewrite(ethernet: ethernet::Header, settings: &Settings, member: Member) 
 /// Counts a frame of `bytes` bytes that was sent to a member; `opened` where it opens a connection.
 #[inline(always)]
 pub fn sent(member: Member, opened: bool, bytes: u64) {
-    if let Some(counters) = TARGET_COUNTERS.get_ptr_mut(u32::from(member)) {
-        // SAFETY: this CPU's element of a per-CPU array.
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let place = cpu * maps::settings().counter_row + u32::from(member);
+    if let Some(traffic) = TARGET_TRAFFIC.get_ptr_mut(place) {
+        // SAFETY: an element of this CPU's row, which nobody else adds to.
         unsafe {
-            (*counters).packets += 1;
-            (*counters).bytes += bytes;
-            if opened {
-                (*counters).connections += 1;
-            }
+            (*traffic).packets += 1;
+            (*traffic).bytes += bytes;
         }
+    }
+    if opened && let Some(connections) = TARGET_CONNECTIONS.get_ptr_mut(place) {
+        // SAFETY: as above.
+        unsafe { *connections += 1 }
     }
 }
 

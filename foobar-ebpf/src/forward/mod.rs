@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod fragments;
+pub mod hot;
 pub mod l2;
 pub mod plain_tunnel;
 pub mod reset;

@@ -8,12 +8,12 @@ use foobar_common::counters::Counter;
 use foobar_common::gue;
 use foobar_common::settings::Settings;
 use foobar_common::slot::Slot;
-use foobar_common::target::{TARGET_IPIP, TARGET_RESOLVED};
+use foobar_common::target::{HOT_IPIP, HOT_SENDS, HOT_V4};
 use foobar_common::vip::{VIP_CANDIDATES, VIP_RESET};
 
 use super::answer::TTL;
-use super::l2;
 use super::tunnel::{Candidates, UDP_GUE, candidates, most, v4_of};
+use super::{hot, l2};
 use crate::outcome::drop;
 use crate::packet::datagram::Version;
 use crate::packet::{Frame, Plain, View, checksum, ethernet, ipv4, ipv6};
@@ -38,6 +38,12 @@ pub struct Load {
 /// The bytes before a packet in a tunnel over IPv4, or over IPv6.
 const V4: usize = ethernet::LENGTH + ipv4::LENGTH;
 const V6: usize = ethernet::LENGTH + ipv6::LENGTH;
+/// Where GUE's private data begins over IPv4.
+const PRIVATE: usize = V4 + UDP_GUE;
+/// The bytes before a packet over IPv4, at most. One question is enough for all of them, for a frame that has grown has
+/// as many: by the least that it grows by, 20 bytes, and what a plain packet of UDP over IPv4 has.
+const WHOLE: usize = PRIVATE + gue::PRIVATE_LENGTH + gue::MAX_LISTED * 4;
+const _: () = assert!(WHOLE <= ethernet::LENGTH + 2 * ipv4::LENGTH + 8);
 
 /// Encapsulates a packet for a target that is reached through a tunnel, and gives its verdict; `None`, and the frame as
 /// it was, where something is unusual: the packet is too big, or the way is through another interface.
@@ -49,11 +55,11 @@ pub unsafe fn forward(
     context: *mut xdp_md,
     frame: &Frame,
     settings: &Settings,
-    target: l2::Entry,
+    target: hot::Target,
     load: Load,
 ) -> Option<u32> {
     let flags = target.flags();
-    if flags & TARGET_RESOLVED == 0 || !target.is_same_interface() {
+    if flags & HOT_SENDS == 0 {
         return None;
     }
     let (protocol, traffic_class) = match load.version {
@@ -72,12 +78,12 @@ pub unsafe fn forward(
         frame: frame.len(),
     };
     let with_candidates = load.flags & VIP_CANDIDATES != 0;
-    let over_v4 = ipv6::is_mapped(target.address());
+    let over_v4 = flags & HOT_V4 != 0;
     // One question for each kind, so that the room that it needs is a constant of it.
     // SAFETY: the caller's.
     unsafe {
         if over_v4 {
-            if flags & TARGET_IPIP != 0 {
+            if flags & HOT_IPIP != 0 {
                 if tunnel.fits::<true, false, false>() {
                     return Some(tunnel.v4::<false>(context, None));
                 }
@@ -88,7 +94,7 @@ pub unsafe fn forward(
             } else if tunnel.fits::<true, true, true>() {
                 return Some(tunnel.v4::<true>(context, Some(&tunnel.private(true))));
             }
-        } else if flags & TARGET_IPIP != 0 {
+        } else if flags & HOT_IPIP != 0 {
             if tunnel.fits::<false, false, false>() {
                 return Some(tunnel.v6::<false>(context, None));
             }
@@ -106,7 +112,7 @@ pub unsafe fn forward(
 /// A tunnel, and what is to go through it.
 struct Tunnel<'a> {
     settings: &'a Settings,
-    target: l2::Entry,
+    target: hot::Target,
     load: &'a Load,
     /// The packet's own protocol number, inside of another one.
     protocol: u8,
@@ -128,7 +134,7 @@ impl Tunnel<'_> {
     /// Whether the packet is not too big for a tunnel of this kind.
     #[inline(always)]
     fn fits<const OVER_V4: bool, const GUE: bool, const CANDIDATES: bool>(&self) -> bool {
-        self.load.length + most(OVER_V4, GUE, CANDIDATES) <= self.target.mtu() as usize
+        self.load.length + most(OVER_V4, GUE, CANDIDATES) <= self.target.mtu()
     }
 
     #[inline(always)]
@@ -165,7 +171,7 @@ impl Tunnel<'_> {
         sum = checksum::add(sum, source);
         sum = checksum::add(sum, destination);
         // SAFETY: the caller's.
-        let Some(view) = (unsafe { grow::<[u8; V4 + UDP_GUE]>(context, room) }) else {
+        let Some(view) = (unsafe { grow::<[u8; WHOLE]>(context, room) }) else {
             return drop(context, Counter::DropInternal);
         };
         view.set::<u64, 0>(head);
@@ -186,17 +192,12 @@ impl Tunnel<'_> {
         if let Some(private) = private
             && private.length != 0
         {
-            // There is room for all of it, whatever is listed: a packet follows.
-            // SAFETY: the caller's; the view is of this context.
-            let Some(view) = (unsafe { view.then::<[u32; 3]>(context) }) else {
-                return drop(context, Counter::DropInternal);
-            };
-            view.set::<u32, 0>(private.head);
+            view.set::<u32, PRIVATE>(private.head);
             if private.listed.count > 0 {
-                view.set::<u32, 4>(v4_of(private.listed.first));
+                view.set::<u32, { PRIVATE + 4 }>(v4_of(private.listed.first));
             }
             if private.listed.count > 1 {
-                view.set::<u32, 8>(v4_of(private.listed.second));
+                view.set::<u32, { PRIVATE + 8 }>(v4_of(private.listed.second));
             }
         }
         self.sent(room)

@@ -11,13 +11,13 @@ use foobar_common::admission::{FEATURE_TUNNELS, PLANTED_OUTER_LENGTH};
 use foobar_common::counters::Counter;
 use foobar_common::gue;
 use foobar_common::settings::Settings;
-use foobar_common::slot::{Member, NONE, Slot};
+use foobar_common::slot::{Member, Slot};
 use foobar_common::steering::Segment;
-use foobar_common::target::{TARGET_GONE, TARGET_GUE, TARGET_IPIP, TARGET_USED};
+use foobar_common::target::{HOT_CANDIDATE, HOT_GUE, HOT_IPIP, HOT_V4, TARGET_GUE, TARGET_IPIP};
 use foobar_common::vip::{VIP_CANDIDATES, VIP_RESET};
 
 use super::answer::TTL;
-use super::{l2, too_big};
+use super::{hot, l2, too_big};
 use crate::outcome::{Refusal, conclude, drop};
 use crate::packet::{Frame, ethernet, ipv4, ipv6};
 use crate::steer::{features, opens};
@@ -136,12 +136,16 @@ pub(super) struct Candidates {
 /// The address of a member that may own flows and is reached by GUE over the same family.
 #[inline(always)]
 fn candidate(member: Member, over_v4: bool) -> Option<[u64; 2]> {
-    let target = l2::target(member)?;
-    let (flags, address) = (target.flags(), target.address());
-    let wanted = TARGET_USED | TARGET_GUE;
-    (flags & (wanted | TARGET_GONE) == wanted && ipv6::is_mapped(address) == over_v4).then_some(address)
+    let target = hot::Target::of(member);
+    let wanted = if over_v4 {
+        HOT_CANDIDATE | HOT_V4
+    } else {
+        HOT_CANDIDATE
+    };
+    (target.flags() & (HOT_CANDIDATE | HOT_V4) == wanted).then(|| target.address())
 }
 
+/// Nobody, who has no flags there, is no candidate.
 #[inline(always)]
 pub(super) fn candidates(slot: Slot, over_v4: bool) -> Candidates {
     let mut list = Candidates {
@@ -149,25 +153,22 @@ pub(super) fn candidates(slot: Slot, over_v4: bool) -> Candidates {
         second: [0; 2],
         count: 0,
     };
-    if slot.previous != NONE
-        && slot.previous != slot.current
+    if slot.previous != slot.current
         && let Some(address) = candidate(slot.previous, over_v4)
     {
         list.first = address;
         list.count = 1;
     }
-    if slot.older != NONE
-        && slot.older != slot.current
+    if slot.older != slot.current
         && slot.older != slot.previous
         && let Some(address) = candidate(slot.older, over_v4)
     {
         if list.count == 0 {
             list.first = address;
-            list.count = 1;
         } else {
             list.second = address;
-            list.count = 2;
         }
+        list.count += 1;
     }
     list
 }
@@ -367,6 +368,16 @@ fn ethernet_header(frame: &Frame, target: l2::Entry, tags: u64, offset: usize, o
     target.write_macs(ethernet::Header::of(frame)?);
     let ether_type = if over_v4 { ethernet::IPV4 } else { ethernet::IPV6 };
     ethernet::write_tags(frame, tags, offset, ether_type)
+}
+
+/// The target of a member, if it is reached through a tunnel.
+#[inline(always)]
+pub fn of(member: Member) -> Option<hot::Target> {
+    if !features::has(FEATURE_TUNNELS) {
+        return None;
+    }
+    let target = hot::Target::of(member);
+    (target.flags() & (HOT_IPIP | HOT_GUE) != 0).then_some(target)
 }
 
 /// Whether a target is reached through a tunnel.

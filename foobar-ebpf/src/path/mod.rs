@@ -141,10 +141,7 @@ unsafe fn steered<const FEATURED: bool>(
         l2::sent(slot.current, opens(segment), frame.len() as u64);
         return Some(xdp_action::XDP_TX);
     }
-    let Some(target) = l2::target(slot.current) else {
-        return Some(drop(context, Counter::DropInternal));
-    };
-    if FEATURED && tunnel::leads_to(target) {
+    if FEATURED && let Some(target) = tunnel::of(slot.current) {
         let load = plain_tunnel::Load {
             version: packet.version(),
             length: packet.payload().offset - ethernet::LENGTH + packet.payload().length,
@@ -163,6 +160,9 @@ unsafe fn steered<const FEATURED: bool>(
         job.lay_down_tunnelled(packet, segment, vip.flags, place.hash, slot);
         return Some(rare::TUNNELLED);
     }
+    let Some(target) = l2::target(slot.current) else {
+        return Some(drop(context, Counter::DropInternal));
+    };
     let outcome = l2::forward(ethernet, target, slot.current, segment, frame.len());
     // SAFETY: the caller's; the frame is not used any more.
     Some(unsafe { conclude(context, outcome) })

@@ -17,11 +17,11 @@ use foobar_common::note::{MAX_SLOTS, PENDING_WAYS, note_sets};
 use foobar_common::quic::{ServerId, ServerIdKey};
 use foobar_common::settings::{MAX_PEERS, Settings, mac_word};
 use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots};
-use foobar_common::target::{Target, TargetCounters};
+use foobar_common::target::{COUNTER_ROW_STEP, HotTunnel, Target, TargetTraffic};
 use foobar_common::vip::{PortRange, Vip};
 
 use super::attach::{self, Attachment, Verdict};
-use super::counters::Value;
+use super::counters::{Value, cpu_numbers};
 use super::direct::DirectMaps;
 use super::notes::Notes;
 use super::objects;
@@ -32,7 +32,7 @@ use super::vips::Leases;
 /// How long a program that is running now may run at most, with a margin of a thousand.
 pub const GRACE: Duration = Duration::from_millis(5);
 
-const MAPS: [&str; 19] = [
+const MAPS: [&str; 21] = [
     "SETTINGS",
     "VIPS",
     "RANGES",
@@ -41,7 +41,9 @@ const MAPS: [&str; 19] = [
     "COLD_SLOTS",
     "TARGETS",
     "HOT_TARGETS",
-    "TARGET_COUNTERS",
+    "HOT_TUNNELS",
+    "TARGET_TRAFFIC",
+    "TARGET_CONNECTIONS",
     "NOTES",
     "NOTE_EVENTS",
     "SERVER_IDS",
@@ -133,7 +135,9 @@ pub struct DataPlane {
     pub(super) cold: Region<ColdSlot>,
     pub(super) targets: Region<Target>,
     pub(super) hot_targets: Region<u64>,
-    pub(super) target_counters: PerCpuArray<MapData, Value<TargetCounters>>,
+    pub(super) hot_tunnels: Region<HotTunnel>,
+    pub(super) target_traffic: Region<TargetTraffic>,
+    pub(super) target_connections: Region<u64>,
     pub(super) counters: PerCpuArray<MapData, Value<Counters>>,
     pub(super) notes: Notes,
     pub(super) fragments: HashMap<MapData, Value<FragmentKey>, Value<FragmentNote>>,
@@ -180,9 +184,9 @@ impl DataPlane {
             cold: region(&mut object, "COLD_SLOTS")?,
             targets: region(&mut object, "TARGETS")?,
             hot_targets: region(&mut object, "HOT_TARGETS")?,
-            target_counters: take(&mut object, "TARGET_COUNTERS")?
-                .try_into()
-                .map_err(io::Error::other)?,
+            hot_tunnels: region(&mut object, "HOT_TUNNELS")?,
+            target_traffic: region(&mut object, "TARGET_TRAFFIC")?,
+            target_connections: region(&mut object, "TARGET_CONNECTIONS")?,
             counters: take(&mut object, "COUNTERS")?
                 .try_into()
                 .map_err(io::Error::other)?,
@@ -221,6 +225,10 @@ impl DataPlane {
             .settings
             .u32(0, offset_of!(Settings, syn_bucket_mask))
             .store(plane.source_buckets.len() - 1, Ordering::Release);
+        plane
+            .settings
+            .u32(0, offset_of!(Settings, counter_row))
+            .store(plane.counter_row()?, Ordering::Release);
         Ok(plane)
     }
 
@@ -386,13 +394,16 @@ fn load(bytes: &[u8], pins: Option<&Pins>, sizes: Sizes, features: Features) -> 
     let sets = (sizes.pending_notes.max(1) / PENDING_WAYS as u32)
         .max(1)
         .next_power_of_two();
+    let row = (sizes.targets.max(1) + 1).next_multiple_of(COUNTER_ROW_STEP);
+    let counters = row.saturating_mul(cpu_numbers()?);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("FEATURES", &features, true)
         .map_max_entries("HOT_SLOTS", slots / HOT_LANES)
         .map_max_entries("COLD_SLOTS", slots)
         .map_max_entries("TARGETS", sizes.targets.max(1) + 1)
-        .map_max_entries("TARGET_COUNTERS", sizes.targets.max(1) + 1)
+        .map_max_entries("TARGET_TRAFFIC", counters)
+        .map_max_entries("TARGET_CONNECTIONS", counters)
         .map_max_entries("NOTES", note_sets(sizes.notes))
         .map_max_entries("SERVER_IDS", sizes.targets.max(1))
         .map_max_entries("PENDING_NOTES", sets)

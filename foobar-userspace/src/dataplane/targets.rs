@@ -13,7 +13,9 @@ use super::load::{DataPlane, GRACE};
 impl DataPlane {
     /// The highest index that a target can have; index 0 stays unused.
     pub fn highest_target(&self) -> Member {
-        (self.targets.len() - 1).min(u32::from(MAX_MEMBER)) as Member
+        let row = self.settings.u32(0, offset_of!(Settings, counter_row));
+        let counted = row.load(Ordering::Acquire);
+        (self.targets.len().min(counted) - 1).min(u32::from(MAX_MEMBER)) as Member
     }
 
     /// A target.
@@ -90,6 +92,7 @@ impl DataPlane {
         self.targets
             .u16(u32::from(member), offset_of!(Target, mtu))
             .store(mtu, Ordering::Release);
+        self.show(member);
     }
 
     /// Says that a target's next hop is not known: packets for it are dropped and counted.
@@ -99,15 +102,18 @@ impl DataPlane {
         self.show(member);
     }
 
-    /// Brings a target's hot word up to date.
+    /// Brings up to date what the common way knows of a target. An address changes only while nothing names it; the
+    /// words that change at any time are each written as one.
     pub(super) fn show(&self, member: Member) {
         let element = u32::from(member);
         let own = self
             .settings
             .u64(0, offset_of!(Settings, own_mac))
             .load(Ordering::Acquire);
+        let target = self.targets.get(element);
         self.hot_targets
             .u64(element, 0)
-            .store(self.targets.get(element).hot(own), Ordering::Release);
+            .store(target.hot(own), Ordering::Release);
+        self.hot_tunnels.set(element, target.hot_tunnel());
     }
 }

@@ -162,9 +162,7 @@ impl Steering {
         self.allow_egress(member);
         self.plane
             .set_target(member.id, &member.target(vip, self.ingress));
-        if let Err(error) = self.plane.clear_target_counters(member.id) {
-            tracing::warn!(%error, backend = %member.address, "counters could not be reset");
-        }
+        self.plane.clear_target_counters(member.id);
     }
 
     pub(super) fn allow_egress(&mut self, member: &Member) {

@@ -223,7 +223,7 @@ impl Steering {
             let (name, idle_ns, quic) = (&vip.config.name, vip.idle_ns(), vip.config.quic);
             vip.members.retain_mut(|member| {
                 let followed = quic.is_some() && member.removed && !member.cut && {
-                    let sent = self.plane.target_counters(member.id).unwrap_or_default();
+                    let sent = self.plane.target_counters(member.id);
                     !member.is_quiet(sent.packets, now_ns, idle_ns)
                 };
                 let done = member.removed && !followed && is_free(member.id);

@@ -71,15 +71,15 @@ impl Steering {
                 .vips
                 .iter()
                 .map(|vip| self.vip_status(vip, context))
-                .collect::<std::io::Result<_>>()?,
+                .collect(),
         })
     }
 
-    fn vip_status(&self, vip: &Vip, context: &Context<'_>) -> std::io::Result<VipStatus> {
+    fn vip_status(&self, vip: &Vip, context: &Context<'_>) -> VipStatus {
         let usage = vip.table.usage();
         let mut backends = Vec::new();
         for member in &vip.members {
-            let counters = self.plane.target_counters(member.id)?;
+            let counters = self.plane.target_counters(member.id);
             let named = usage.get(&member.id).copied().unwrap_or_default();
             let check = context.checks.get(&u32::from(member.id));
             backends.push(BackendStatus {
@@ -104,7 +104,7 @@ impl Steering {
                     .map(|latency| latency.as_micros() as u64),
             });
         }
-        Ok(VipStatus {
+        VipStatus {
             name: vip.config.name.clone(),
             service: vip.config.service().to_string(),
             owned: self.owns(vip.config.address, context.now_ns),
@@ -146,7 +146,7 @@ impl Steering {
             bytes: backends.iter().map(|backend| backend.bytes).sum(),
             connections: backends.iter().map(|backend| backend.connections).sum(),
             backends,
-        })
+        }
     }
 }
 

@@ -201,7 +201,7 @@ impl Way {
             .map(|number| {
                 let port = port(number);
                 Ok(Backend {
-                    target: self.plane.plane.target_counters(number as Member)?.packets,
+                    target: self.plane.plane.target_counters(number as Member).packets,
                     switched: self.frames.switched(number)?,
                     port: Statistics::of(segment.segment(), &port)?,
                     interface: Statistics::of(segment.hosts(), &port)?,

@@ -304,7 +304,7 @@ fn strangers() -> impl Iterator<Item = Vec<u8>> {
 
 /// How many of a client's SYNs pass within a time, of as many as the machine can send.
 fn passing(rig: &mut Rig, time: Duration, mut frames: impl Iterator<Item = Vec<u8>>) -> (u64, Duration) {
-    let before = rig.plane.target_counters(1).expect("counters").connections;
+    let before = rig.plane.target_counters(1).connections;
     let begin = Instant::now();
     while begin.elapsed() < time {
         for frame in frames.by_ref().take(64) {
@@ -312,7 +312,7 @@ fn passing(rig: &mut Rig, time: Duration, mut frames: impl Iterator<Item = Vec<u
         }
     }
     let took = begin.elapsed();
-    let after = rig.plane.target_counters(1).expect("counters").connections;
+    let after = rig.plane.target_counters(1).connections;
     (after - before, took)
 }
 
