@@ -1,6 +1,8 @@
 //! VIPs that a router is told of by BGP, each claim told as a story of two balancers and the router that the client is
 //! behind.
 
+#[path = "bgp/ecmp.rs"]
+mod ecmp;
 #[path = "bgp/frr.rs"]
 mod frr;
 #[path = "bgp/life.rs"]
