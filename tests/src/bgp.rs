@@ -3,6 +3,7 @@
 pub mod bird;
 pub mod frr;
 pub mod paths;
+pub mod reflector;
 pub mod resilient;
 
 use std::collections::BTreeSet;

@@ -7,6 +7,10 @@ mod ecmp;
 mod frr;
 #[path = "bgp/life.rs"]
 mod life;
+#[path = "bgp/peering.rs"]
+mod peering;
+#[path = "bgp/preference.rs"]
+mod preference;
 #[path = "bgp/story.rs"]
 mod story;
 #[path = "bgp/withdrawal.rs"]

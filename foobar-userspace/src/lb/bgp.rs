@@ -1,7 +1,7 @@
 //! VIPs that routers are told of: which addresses are announced and which reasons keep others from it. Telling them is
 //! `cluster::bgp`'s, in a thread and by a program of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -13,7 +13,7 @@ use super::steering::{Steering, Vip};
 use crate::admin::{BgpSessionStatus, BgpStatus, RouteStatus};
 use crate::cluster::bgp::{Password, Session, Supervisor, Told, Wanted};
 use crate::cluster::vrrp::Reason;
-use crate::config::{Announcement, Bgp, Config, Ownership};
+use crate::config::{Announcement, Attributes, Bgp, Config, Ownership};
 use crate::files;
 use crate::network::OperationalState;
 
@@ -21,6 +21,8 @@ use crate::network::OperationalState;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) address: IpAddr,
+    /// What routers are told of it besides.
+    pub(super) attributes: Attributes,
     /// Why it is not as it should be.
     pub(super) reasons: BTreeSet<Reason>,
     /// Whether it is announced all the same.
@@ -30,26 +32,28 @@ pub(super) struct Route {
 impl Steering {
     /// The addresses of a configuration that is in force.
     pub(super) fn routes(&self, bgp: &Bgp, attached: Attached, link: OperationalState) -> Vec<Route> {
-        let is_member = |vip: &&Vip| vip.config.ownership == Ownership::Bgp;
-        let members: Vec<&Vip> = self.vips.iter().filter(is_member).collect();
-        let addresses: BTreeSet<IpAddr> = members.iter().map(|vip| vip.config.address).collect();
-        let route = |address| {
-            let services: Vec<&Vip> = members
-                .iter()
-                .copied()
-                .filter(|vip| vip.config.address == address)
-                .collect();
+        // All services of an address are in the same group.
+        let mut members: BTreeMap<IpAddr, (Option<&str>, Vec<&Vip>)> = BTreeMap::new();
+        for vip in &self.vips {
+            if let Ownership::Bgp(group) = &vip.config.ownership {
+                let (named, services) = members.entry(vip.config.address).or_default();
+                *named = group.as_deref();
+                services.push(vip);
+            }
+        }
+        let route = |(address, (group, services)): (IpAddr, (Option<&str>, Vec<&Vip>))| {
             let mut reasons = self.reasons(&services, attached);
             if link != OperationalState::Up {
                 reasons.insert(Reason::LinkDown);
             }
             Route {
                 address,
+                attributes: bgp.attributes_of(group).clone(),
                 announced: is_announced(bgp, &reasons),
                 reasons,
             }
         };
-        addresses.into_iter().map(route).collect()
+        members.into_iter().map(route).collect()
     }
 }
 
@@ -116,7 +120,10 @@ impl Announcements {
         let wanted = Wanted {
             config: bgp.clone(),
             passwords,
-            vips: routes.iter().map(|route| route.address).collect(),
+            vips: routes
+                .iter()
+                .map(|route| (route.address, route.attributes.clone()))
+                .collect(),
             announced: announced(&routes),
         };
         self.routes = routes;

@@ -17,14 +17,14 @@ mod sessions;
 mod supervisor;
 mod text;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
 pub use sessions::Session;
 pub use supervisor::{StartError, Supervisor, Told};
 
-use crate::config::Bgp;
+use crate::config::{Attributes, Bgp};
 
 /// What routers are to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub struct Wanted {
     pub config: Bgp,
     /// The neighbors' passwords, in their order.
     pub passwords: Vec<Option<Password>>,
-    /// All addresses that may ever be announced under this configuration.
-    pub vips: BTreeSet<IpAddr>,
+    /// All addresses that may ever be announced under this configuration, and what their routes have.
+    pub vips: BTreeMap<IpAddr, Attributes>,
     /// Those of them that are.
     pub announced: BTreeSet<IpAddr>,
 }

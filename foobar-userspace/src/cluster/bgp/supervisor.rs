@@ -67,7 +67,7 @@ pub struct Told {
 }
 
 enum Command {
-    Set(Wanted, oneshot::Sender<()>),
+    Set(Box<Wanted>, oneshot::Sender<()>),
     Tell(oneshot::Sender<Told>),
     Stop,
 }
@@ -112,7 +112,7 @@ impl Supervisor {
     /// Has routers be told this; returns when BIRD knows.
     pub async fn set(&self, wanted: Wanted) {
         let (done, is_done) = oneshot::channel();
-        if self.commands.send(Command::Set(wanted, done)).is_err() || is_done.await.is_err() {
+        if self.commands.send(Command::Set(Box::new(wanted), done)).is_err() || is_done.await.is_err() {
             tracing::error!("BGP: the thread has ended, and BIRD with it");
         }
     }
@@ -186,7 +186,7 @@ impl Supervision {
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(Command::Set(wanted, done)) => {
-                        self.set(wanted).await;
+                        self.set(*wanted).await;
                         // Who asked may be gone.
                         _ = done.send(());
                     }
