@@ -5,6 +5,8 @@
 mod ecmp;
 #[path = "bgp/frr.rs"]
 mod frr;
+#[path = "bgp/hung.rs"]
+mod hung;
 #[path = "bgp/life.rs"]
 mod life;
 #[path = "bgp/peering.rs"]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use foobar_tests::bgp::{Place, config, paths, wait_announced};
+use foobar_tests::cluster;
 use foobar_tests::lb::{Balancer, Config};
 use foobar_tests::steady::PORT;
 use foobar_tests::streams::client::{Client, Held, Load};
@@ -55,6 +56,19 @@ impl<'a> Pair<'a> {
             config(Lb::Second, other, BACKENDS),
         );
         Self::start_with(world, [&one, &other])
+    }
+
+    /// The same of a cluster, in its usual configuration.
+    pub(crate) fn start_clustered(world: &'a World) -> Result<Self> {
+        let [one, other] = [Lb::First, Lb::Second].map(|lb| Config {
+            clustered: true,
+            ..usual(lb)
+        });
+        cluster::form(world, one.seed)?;
+        let mut pair = Self::start_with(world, [&one, &other])?;
+        cluster::wait_agreed(&mut pair.first)?;
+        cluster::wait_agreed(&mut pair.second)?;
+        Ok(pair)
     }
 
     fn start_with(world: &'a World, [one, other]: [&Config; 2]) -> Result<Self> {
