@@ -2,9 +2,12 @@
 
 pub mod bird;
 pub mod frr;
+pub mod paths;
+pub mod reflector;
+pub mod resilient;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
 use serde_json::Value;
@@ -20,17 +23,32 @@ pub const BALANCERS_AS: u32 = 64_512;
 /// The router's.
 pub const ROUTER_AS: u32 = 64_500;
 
-/// What differs between balancers.
-#[derive(Clone, Copy, Debug, Default)]
+/// What differs between balancers, and their neighbor.
+#[derive(Clone, Copy, Debug)]
 pub struct Place {
     /// Further lines of `[bgp]`.
     pub lines: &'static str,
     /// Further lines of the neighbor.
     pub neighbor: &'static str,
+    /// The neighbor's address.
+    pub router: Ipv4Addr,
+    /// Its autonomous system.
+    pub router_as: u32,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            lines: "",
+            neighbor: "",
+            router: ROUTER,
+            router_as: ROUTER_AS,
+        }
+    }
 }
 
 /// The address of a balancer's host.
-pub const fn address_of(lb: Lb) -> std::net::Ipv4Addr {
+pub const fn address_of(lb: Lb) -> Ipv4Addr {
     match lb {
         Lb::First => LB,
         Lb::Second => LB2,
@@ -42,8 +60,10 @@ pub fn table(lb: Lb, place: Place) -> String {
     let own = address_of(lb);
     format!(
         "[bgp]\nrouter_id = \"{own}\"\nas = {BALANCERS_AS}\nbfd = {{ interval = \"50ms\", multiplier = 3 }}\n{}\n\
-         [[bgp.neighbor]]\naddress = \"{ROUTER}\"\nas = {ROUTER_AS}\nnext_hop = \"{}\"\n{}\n",
+         [[bgp.neighbor]]\naddress = \"{}\"\nas = {}\nnext_hop = \"{}\"\n{}\n",
         place.lines,
+        place.router,
+        place.router_as,
         ipv6_of(own),
         place.neighbor
     )
@@ -71,8 +91,13 @@ pub fn config(lb: Lb, place: Place, backends: Backend) -> Config {
 
 /// Where a router sends packets for an address, by what its kernel says.
 pub fn next_hops(router: &Namespace, to: IpAddr) -> Result<BTreeSet<IpAddr>> {
+    next_hops_in(router, "main", to)
+}
+
+/// As [`next_hops`], in one of the kernel's tables, which something has to be in.
+fn next_hops_in(router: &Namespace, table: &str, to: IpAddr) -> Result<BTreeSet<IpAddr>> {
     let family = if to.is_ipv4() { "-4" } else { "-6" };
-    let shown = router.ip(&[family, "route", "show", &to.to_string()])?;
+    let shown = router.ip(&[family, "route", "show", "table", table, &to.to_string()])?;
     let words: Vec<&str> = shown.split_whitespace().collect();
     let hops = words
         .windows(2)
@@ -83,10 +108,15 @@ pub fn next_hops(router: &Namespace, to: IpAddr) -> Result<BTreeSet<IpAddr>> {
 
 /// Waits until a router sends packets for both VIPs to these balancers, and to no other.
 pub fn wait_routed(world: &World, to: &[Lb]) -> Result<()> {
+    wait_routed_each(world, to, to)
+}
+
+/// As [`wait_routed`], with balancers for the IPv4 VIP and others for the IPv6 one.
+pub fn wait_routed_each(world: &World, to: &[Lb], to6: &[Lb]) -> Result<()> {
     let router = world.router()?;
     let wanted: BTreeSet<IpAddr> = to.iter().map(|&lb| address_of(lb).into()).collect();
-    let wanted6: BTreeSet<IpAddr> = to.iter().map(|&lb| ipv6_of(address_of(lb)).into()).collect();
-    let routed = until(&format!("the router sends to {to:?}"), || {
+    let wanted6: BTreeSet<IpAddr> = to6.iter().map(|&lb| ipv6_of(address_of(lb)).into()).collect();
+    let routed = until(&format!("the router sends to {to:?} and {to6:?}"), || {
         Ok(next_hops(router, VIP.into())? == wanted && next_hops(router, VIP6.into())? == wanted6)
     });
     match routed {

@@ -38,7 +38,7 @@ pub struct Config {
     pub port: u16,
     /// Whether the balancer answers for the VIP.
     pub owned: bool,
-    /// The VRRP group that says so instead.
+    /// The VRRP group that says so instead; where routers are told of the VIP, the group of its attributes.
     pub group: Option<&'static str>,
     /// Whether routers are told of the VIP instead.
     pub announced: bool,
@@ -134,6 +134,7 @@ impl Config {
             self.family.vip(),
             self.port,
             match self.group {
+                Some(group) if self.announced => format!("bgp = {group:?}"),
                 Some(group) => format!("vrrp = {group:?}"),
                 None if self.announced => "bgp = true".to_owned(),
                 None => format!("owned = {}", self.owned),

@@ -8,7 +8,7 @@
 //! | bN | 192.0.2.(20+N) | 2001:db8:0:1::(20+N) |
 //!
 //! A backend can be put behind a gateway, 192.0.2.1 and 2001:db8:0:1::1; it keeps its addresses. So does the client
-//! behind a router, 192.0.2.2 and 2001:db8:0:1::2.
+//! behind a router, 192.0.2.2 and 2001:db8:0:1::2; another router, 198.51.100.1, can be behind that one.
 //! The bridge has a namespace of its own. Every backend has the [`VIP`] on its loopback and is silent about
 //! it (arp_ignore, arp_announce). Checksums are filled in by the senders: XDP hands frames on as they are.
 
@@ -41,6 +41,10 @@ pub const LB2: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 12);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The address of the router that the client can be behind.
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// The address of a router behind that one.
+pub const FAR_ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+/// The router's address towards it.
+pub const NEAR_ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 /// The most backends that a world can have.
 pub const MAX_BACKENDS: u8 = 12;
 
@@ -129,6 +133,7 @@ pub struct World {
     bridge: Namespace,
     gateway: Option<Gateway>,
     router: Option<Namespace>,
+    far: Option<Namespace>,
     run: u32,
     directory: PathBuf,
     /// Attached as long as they are not dropped.
@@ -161,6 +166,7 @@ impl World {
                 .collect::<Result<_>>()?,
             gateway: None,
             router: None,
+            far: None,
             run,
             directory,
             passers: Vec::new(),

@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::attributes::{self, AttributeGroup, Attributes};
 use super::report::Problems;
 use super::service::Draft as Vip;
 use super::walk::Section;
 use super::{Ownership, parse};
 
-const BGP_KEYS: [&str; 9] = [
+const BGP_KEYS: [&str; 11] = [
     "router_id",
     "as",
     "med",
     "prepend",
+    "communities",
+    "group",
     "hold_time",
     "bfd",
     "track",
@@ -38,7 +41,6 @@ const NEIGHBOR_KEYS: [&str; 9] = [
     "port",
 ];
 
-const PREPEND_MAX: u8 = 10;
 /// RFC 4271, section 4.2: three seconds at least, and 16 bits.
 const HOLD_TIMES: RangeInclusive<Duration> = Duration::from_secs(3)..=Duration::from_secs(65_535);
 const HOLD_TIME_DEFAULT: Duration = Duration::from_secs(9);
@@ -56,10 +58,10 @@ pub struct Bgp {
     pub router_id: Ipv4Addr,
     /// This balancer's autonomous system.
     pub local_as: u32,
-    /// MULTI_EXIT_DISC of the routes: of several balancers of an AS, the lowest is preferred.
-    pub med: Option<u32>,
-    /// How often the own AS is prepended to the path besides: routers prefer the shortest.
-    pub prepend: u8,
+    /// What the routes of VIPs in no group have.
+    pub attributes: Attributes,
+    /// Groups of VIPs whose routes have something else; names are unique.
+    pub groups: Vec<AttributeGroup>,
     /// A session ends when nothing was heard for so long; whole seconds.
     pub hold_time: Duration,
     /// How BFD watches over sessions.
@@ -70,6 +72,22 @@ pub struct Bgp {
     pub bird: Option<PathBuf>,
     /// The routers; addresses are unique, and there is at least one.
     pub neighbors: Vec<Neighbor>,
+}
+
+impl Bgp {
+    /// What routes of VIPs in a group, or in none, have.
+    #[must_use]
+    pub fn attributes_of(&self, group: Option<&str>) -> &Attributes {
+        let mut groups = self.groups.iter();
+        let found = group.and_then(|name| groups.find(|group| group.name == name));
+        found.map_or(&self.attributes, |group| &group.attributes)
+    }
+
+    /// Whether a neighbor is of this balancer's own AS (iBGP).
+    #[must_use]
+    pub const fn is_internal(&self, neighbor: &Neighbor) -> bool {
+        neighbor.remote_as == self.local_as
+    }
 }
 
 /// The rhythm of BFD (RFC 5880).
@@ -135,11 +153,11 @@ impl Neighbor {
 }
 
 /// The table as far as it could be read.
-pub(super) struct Draft {
+pub(super) struct Draft<'t> {
     router_id: Option<Ipv4Addr>,
     local_as: Option<u32>,
-    med: Option<u32>,
-    prepend: u8,
+    attributes: Attributes,
+    groups: Vec<attributes::Draft<'t>>,
     hold_time: Duration,
     bfd: Bfd,
     track: Withdrawing,
@@ -147,14 +165,18 @@ pub(super) struct Draft {
     neighbors: Vec<Option<Neighbor>>,
 }
 
-impl Draft {
+impl Draft<'_> {
     /// What it says, where everything that it needs could be read.
     pub(super) fn finish(self) -> Option<Bgp> {
         Some(Bgp {
             router_id: self.router_id?,
             local_as: self.local_as?,
-            med: self.med,
-            prepend: self.prepend,
+            attributes: self.attributes,
+            groups: self
+                .groups
+                .into_iter()
+                .map(attributes::Draft::finish)
+                .collect::<Option<_>>()?,
             hold_time: self.hold_time,
             bfd: self.bfd,
             track: self.track,
@@ -165,7 +187,7 @@ impl Draft {
 }
 
 /// Reads the table, if there is one.
-pub(super) fn read(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Draft> {
+pub(super) fn read<'t>(root: &Section<'t, '_>, problems: &mut Problems<'_>) -> Option<Draft<'t>> {
     let section = root.table("bgp", &BGP_KEYS, problems)?;
     section.require("router_id", "\"192.0.2.11\"", problems);
     section.require("as", "64512", problems);
@@ -178,18 +200,24 @@ pub(super) fn read(root: &Section<'_, '_>, problems: &mut Problems<'_>) -> Optio
         );
     }
     let mut seen = HashMap::new();
-    let neighbors = sections
+    let neighbors: Vec<Option<Neighbor>> = sections
         .iter()
         .map(|section| neighbor(section, &mut seen, problems))
         .collect();
-    let prepend = section.integer::<u8>("prepend", 0..=PREPEND_MAX, problems);
+    let local_as = autonomous_system(&section, problems);
+    let of_others = |neighbor: &Option<Neighbor>| {
+        // One that could not be read has been noted.
+        let neighbor = neighbor.as_ref();
+        neighbor.is_none_or(|neighbor| Some(neighbor.remote_as) != local_as)
+    };
+    let is_prepending_seen = neighbors.is_empty() || neighbors.iter().any(of_others);
+    let none = Attributes::default();
+    let attributes = attributes::attributes(&section, &none, is_prepending_seen, problems);
     Some(Draft {
         router_id: router_id(&section, problems),
-        local_as: autonomous_system(&section, problems),
-        med: section
-            .integer::<u32>("med", 0..=u32::MAX, problems)
-            .map(Spanned::into_inner),
-        prepend: prepend.map_or(0, Spanned::into_inner),
+        local_as,
+        groups: attributes::groups(&section, &attributes, is_prepending_seen, problems),
+        attributes,
         hold_time: hold_time(&section, problems),
         bfd: bfd(&section, problems),
         track: track(&section, problems),
@@ -354,12 +382,23 @@ fn host(section: &Section<'_, '_>, name: &str, problems: &mut Problems<'_>) -> O
     Some(Spanned::new(text.span(), address))
 }
 
-/// Notes VIPs that are to be announced where nobody is told of them.
-pub(super) fn members(vips: &[Vip<'_>], bgp: Option<&Draft>, problems: &mut Problems<'_>) {
+/// Whether a VIP is announced, and in which group, where its `bgp` says so.
+pub(super) fn of_vip(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Spanned<Ownership>> {
+    if section.is_string("bgp") {
+        let group = section.string("bgp", problems)?;
+        let name = (*group.get_ref()).to_owned();
+        return Some(Spanned::new(group.span(), Ownership::Bgp(Some(name))));
+    }
+    let flag = section.boolean("bgp", problems).filter(|flag| *flag.get_ref())?;
+    Some(Spanned::new(flag.span(), Ownership::Bgp(None)))
+}
+
+/// Notes VIPs that are to be announced where nobody is told of them, or in groups that there are not.
+pub(super) fn members(vips: &[Vip<'_>], bgp: Option<&Draft<'_>>, problems: &mut Problems<'_>) {
     for vip in vips {
-        if *vip.ownership.get_ref() != Ownership::Bgp {
+        let Ownership::Bgp(group) = vip.ownership.get_ref() else {
             continue;
-        }
+        };
         let Some(bgp) = bgp else {
             problems.add(
                 vip.ownership.span(),
@@ -368,6 +407,22 @@ pub(super) fn members(vips: &[Vip<'_>], bgp: Option<&Draft>, problems: &mut Prob
             );
             continue;
         };
+        let names: Vec<&str> = bgp
+            .groups
+            .iter()
+            .filter_map(|group| group.name.as_ref().map(|name| *name.get_ref()))
+            .collect();
+        if let Some(group) = group
+            && !names.contains(&group.as_str())
+        {
+            let hint = if names.is_empty() {
+                format!("add [[bgp.group]] with name = {group:?}, or say bgp = true")
+            } else {
+                format!("groups here: {}", names.join(", "))
+            };
+            let message = format!("there is no [[bgp.group]] named {group:?}");
+            problems.add(vip.ownership.span(), message, hint);
+        }
         let Some(address) = vip.address.as_ref().map(|address| *address.get_ref()) else {
             continue;
         };

@@ -71,7 +71,7 @@ pub struct Reweighted {
 pub enum Field {
     /// `name`
     Name,
-    /// `owned`, `vrrp`
+    /// `owned`, `vrrp`, `bgp`
     Ownership,
     /// `table`
     Table,

@@ -5,6 +5,7 @@
 //! whether the interface or a backend exists is for others to find out.
 
 pub mod agent;
+mod attributes;
 mod bgp;
 mod canary;
 mod check;
@@ -34,6 +35,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use attributes::{AttributeGroup, Attributes, Community};
 pub use bgp::{Announcement, Bfd, Bgp, Neighbor, Withdrawing};
 pub use canary::Canary;
 pub use difference::{Difference, Field, FixedChange, Reweighted, VipChange, difference, keep_fixed};
@@ -182,8 +184,8 @@ pub enum Ownership {
     Never,
     /// While it is the Active router of the group with this name.
     Vrrp(String),
-    /// While routers are told that it is here.
-    Bgp,
+    /// While routers are told that it is here, with the attributes of the group with this name, if it is in one.
+    Bgp(Option<String>),
 }
 
 impl fmt::Display for Ownership {
@@ -192,7 +194,8 @@ impl fmt::Display for Ownership {
             Self::Always => f.write_str("owned = true"),
             Self::Never => f.write_str("owned = false"),
             Self::Vrrp(group) => write!(f, "vrrp = {group:?}"),
-            Self::Bgp => f.write_str("bgp = true"),
+            Self::Bgp(None) => f.write_str("bgp = true"),
+            Self::Bgp(Some(group)) => write!(f, "bgp = {group:?}"),
         }
     }
 }

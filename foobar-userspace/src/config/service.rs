@@ -16,7 +16,7 @@ use super::{
     Backend, Check, FlowHash, Forward, Ownership, Ports, Protocol, Quic, Service, TableKind, Tracking,
     Unserved, Vip,
 };
-use super::{check, flows, ports, quic, syn_limit};
+use super::{bgp, check, flows, ports, quic, syn_limit};
 
 pub(super) const VIP_KEYS: [&str; 24] = [
     "name",
@@ -209,7 +209,7 @@ fn ownership(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Spanned<
             format!("remove line {line}: the group says who owns the address"),
         );
     }
-    let bgp = section.boolean("bgp", problems).filter(|bgp| *bgp.get_ref());
+    let bgp = bgp::of_vip(section, problems);
     if let Some(bgp) = &bgp
         && let Some(other) = (owned.as_ref().map(Spanned::span)).or(group.as_ref().map(Spanned::span))
     {
@@ -221,7 +221,7 @@ fn ownership(section: &Section<'_, '_>, problems: &mut Problems<'_>) -> Spanned<
         );
     }
     if let Some(bgp) = bgp {
-        return Spanned::new(bgp.span(), Ownership::Bgp);
+        return bgp;
     }
     match (group, owned) {
         (Some(group), _) => {

@@ -280,8 +280,8 @@ impl Steering {
             let until_ns = match vip.config.ownership {
                 Ownership::Always => u64::MAX,
                 Ownership::Never => 0,
-                Ownership::Bgp if self.announced.contains(&vip.config.address) => u64::MAX,
-                Ownership::Bgp => 0,
+                Ownership::Bgp(_) if self.announced.contains(&vip.config.address) => u64::MAX,
+                Ownership::Bgp(_) => 0,
                 // Written by the thread that elects.
                 Ownership::Vrrp(_) => continue,
             };

@@ -1,19 +1,20 @@
 //! VIPs that routers are told of: which addresses are announced and which reasons keep others from it. Telling them is
 //! `cluster::bgp`'s, in a thread and by a program of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, Result};
+use tokio::task::JoinHandle;
 
 use super::election::Attached;
 use super::steering::{Steering, Vip};
 use crate::admin::{BgpSessionStatus, BgpStatus, RouteStatus};
-use crate::cluster::bgp::{Password, Session, Supervisor, Told, Wanted};
+use crate::cluster::bgp::{Password, Session, Supervisor, Teller, Told, Wanted};
 use crate::cluster::vrrp::Reason;
-use crate::config::{Announcement, Bgp, Config, Ownership};
+use crate::config::{Announcement, Attributes, Bgp, Config, Ownership};
 use crate::files;
 use crate::network::OperationalState;
 
@@ -21,6 +22,8 @@ use crate::network::OperationalState;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) address: IpAddr,
+    /// What routers are told of it besides.
+    pub(super) attributes: Attributes,
     /// Why it is not as it should be.
     pub(super) reasons: BTreeSet<Reason>,
     /// Whether it is announced all the same.
@@ -30,26 +33,28 @@ pub(super) struct Route {
 impl Steering {
     /// The addresses of a configuration that is in force.
     pub(super) fn routes(&self, bgp: &Bgp, attached: Attached, link: OperationalState) -> Vec<Route> {
-        let is_member = |vip: &&Vip| vip.config.ownership == Ownership::Bgp;
-        let members: Vec<&Vip> = self.vips.iter().filter(is_member).collect();
-        let addresses: BTreeSet<IpAddr> = members.iter().map(|vip| vip.config.address).collect();
-        let route = |address| {
-            let services: Vec<&Vip> = members
-                .iter()
-                .copied()
-                .filter(|vip| vip.config.address == address)
-                .collect();
+        // All services of an address are in the same group.
+        let mut members: BTreeMap<IpAddr, (Option<&str>, Vec<&Vip>)> = BTreeMap::new();
+        for vip in &self.vips {
+            if let Ownership::Bgp(group) = &vip.config.ownership {
+                let (named, services) = members.entry(vip.config.address).or_default();
+                *named = group.as_deref();
+                services.push(vip);
+            }
+        }
+        let route = |(address, (group, services)): (IpAddr, (Option<&str>, Vec<&Vip>))| {
             let mut reasons = self.reasons(&services, attached);
             if link != OperationalState::Up {
                 reasons.insert(Reason::LinkDown);
             }
             Route {
                 address,
+                attributes: bgp.attributes_of(group).clone(),
                 announced: is_announced(bgp, &reasons),
                 reasons,
             }
         };
-        addresses.into_iter().map(route).collect()
+        members.into_iter().map(route).collect()
     }
 }
 
@@ -69,12 +74,21 @@ fn is_announced(bgp: &Bgp, reasons: &BTreeSet<Reason>) -> bool {
     })
 }
 
+/// A supervisor that ends in a task of its own.
+#[derive(Debug)]
+struct Leaving {
+    task: JoinHandle<()>,
+    teller: Teller,
+}
+
 /// The announcements, and who makes them.
 #[derive(Debug)]
 pub(super) struct Announcements {
     /// BIRD's directory.
     directory: PathBuf,
     supervisor: Option<Supervisor>,
+    /// One that was told to end, and whose BIRD still takes leave.
+    leaving: Option<Leaving>,
     /// What was wanted last.
     wanted: Option<Wanted>,
     routes: Vec<Route>,
@@ -88,6 +102,7 @@ impl Announcements {
         Self {
             directory: admin_socket.with_extension("bgp"),
             supervisor: None,
+            leaving: None,
             wanted: None,
             routes: Vec::new(),
             trouble: None,
@@ -99,15 +114,21 @@ impl Announcements {
         self.wanted = None;
     }
 
-    /// Has routers be told of what is here; returns when BIRD knows.
+    /// Has routers be told of what is here, without waiting until they are.
     ///
     /// # Errors
     /// A password can't be read, or there is no BIRD: what was announced before still is.
-    pub(super) async fn set(&mut self, config: &Config, routes: Vec<Route>) -> Result<()> {
+    pub(super) fn set(&mut self, config: &Config, routes: Vec<Route>) -> Result<()> {
         let Some(bgp) = &config.bgp else {
-            self.stop().await;
+            self.leave();
             return Ok(());
         };
+        self.leaving.take_if(|leaving| leaving.task.is_finished());
+        if self.leaving.is_some() {
+            // Two can't have the same ports and files. Whoever sets again finds it gone.
+            self.routes = Vec::new();
+            return Ok(());
+        }
         let ended = self.supervisor.take_if(|supervisor| supervisor.has_ended());
         let passwords = match &self.wanted {
             Some(wanted) if wanted.config == *bgp => wanted.passwords.clone(),
@@ -116,7 +137,10 @@ impl Announcements {
         let wanted = Wanted {
             config: bgp.clone(),
             passwords,
-            vips: routes.iter().map(|route| route.address).collect(),
+            vips: routes
+                .iter()
+                .map(|route| (route.address, route.attributes.clone()))
+                .collect(),
             announced: announced(&routes),
         };
         self.routes = routes;
@@ -124,7 +148,7 @@ impl Announcements {
             return Ok(());
         }
         match &self.supervisor {
-            Some(supervisor) => supervisor.set(wanted.clone()).await,
+            Some(supervisor) => supervisor.set(wanted.clone()),
             None => self.supervisor = Some(Supervisor::start(&self.directory, wanted.clone())?),
         }
         self.wanted = Some(wanted);
@@ -132,8 +156,8 @@ impl Announcements {
     }
 
     /// As [`Self::set`], where an error is no reason to end: it is logged once.
-    pub(super) async fn set_again(&mut self, config: &Config, routes: Vec<Route>) {
-        let trouble = self.set(config, routes).await.err();
+    pub(super) fn set_again(&mut self, config: &Config, routes: Vec<Route>) {
+        let trouble = self.set(config, routes).err();
         let trouble = trouble.map(|error| format!("{error:#}"));
         if let Some(trouble) = &trouble
             && self.trouble.as_ref() != Some(trouble)
@@ -148,12 +172,27 @@ impl Announcements {
         announced(&self.routes)
     }
 
+    /// Ends when BIRD knows what was set last, or is gone; without BIRD, at once.
+    pub(super) fn known(&self) -> impl Future<Output = ()> + Send + use<> {
+        let known = self.supervisor.as_ref().map(Supervisor::known);
+        async move {
+            if let Some(known) = known {
+                known.await;
+            }
+        }
+    }
+
     /// The status as the admin API gives it; `None` where nothing is to be announced.
-    pub(super) async fn status(&self) -> Option<BgpStatus> {
-        let told = match &self.supervisor {
-            Some(supervisor) => supervisor.tell().await,
-            None if self.trouble.is_some() => Told::default(),
-            None => return None,
+    pub(super) fn status(&self) -> Option<BgpStatus> {
+        let leaving = self
+            .leaving
+            .as_ref()
+            .filter(|leaving| !leaving.task.is_finished());
+        let told = match (&self.supervisor, leaving) {
+            (Some(supervisor), _) => supervisor.teller().told(),
+            (None, Some(leaving)) => leaving.teller.told(),
+            (None, None) if self.trouble.is_some() => Told::default(),
+            (None, None) => return None,
         };
         let now_s = UNIX_EPOCH.elapsed().map_or(0, |now| now.as_secs());
         Some(BgpStatus {
@@ -170,13 +209,26 @@ impl Announcements {
         })
     }
 
-    /// Withdraws everything, and ends BIRD.
-    pub(super) async fn stop(&mut self) {
+    /// Has everything be withdrawn, and BIRD end.
+    fn leave(&mut self) {
         self.routes.clear();
         self.wanted = None;
         if let Some(supervisor) = self.supervisor.take() {
             tracing::info!("BGP: VIPs are withdrawn");
-            supervisor.stop().await;
+            self.leaving = Some(Leaving {
+                teller: supervisor.teller(),
+                task: tokio::spawn(supervisor.stop()),
+            });
+        }
+    }
+
+    /// Withdraws everything, and waits until BIRD has ended.
+    pub(super) async fn stop(&mut self) {
+        self.leave();
+        if let Some(leaving) = self.leaving.take()
+            && let Err(error) = leaving.task.await
+        {
+            tracing::error!(%error, "BGP: it did not end as it should");
         }
     }
 }

@@ -11,7 +11,7 @@ use foobar_common::time::ticks;
 use nix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::bgp::{Announcements, Route};
 use super::canary::{self, Canaries};
@@ -35,6 +35,8 @@ use crate::network::{
 };
 
 const TICK: Duration = Duration::from_millis(200);
+/// An operator's drain waits no longer for routers: a BIRD that hangs is killed by then.
+const ROUTERS_KNOW: Duration = Duration::from_secs(5);
 /// A sweep is due this long after the last one ended, or ten times as long as that one took.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -174,7 +176,7 @@ pub(super) async fn run(path: PathBuf) -> Result<()> {
     daemon.follow().await;
     daemon.announce();
     daemon.elect().await?;
-    daemon.tell_routers().await?;
+    daemon.tell_routers()?;
 
     let (requests, mut admin) = mpsc::channel(64);
     let server = admin::serve(&daemon.config.admin_socket, requests)?;
@@ -379,14 +381,14 @@ impl Daemon {
             tracing::error!("VIPs in VRRP groups have no owner here: {error:#}");
         }
         let routes = self.routes();
-        self.announcements.set_again(&self.config, routes).await;
+        self.announcements.set_again(&self.config, routes);
         self.steering.set_announced(self.announcements.announced());
     }
 
     /// Has routers be told which VIPs they may send here.
-    async fn tell_routers(&mut self) -> Result<()> {
+    fn tell_routers(&mut self) -> Result<()> {
         let routes = self.routes();
-        self.announcements.set(&self.config, routes).await?;
+        self.announcements.set(&self.config, routes)?;
         self.steering.set_announced(self.announcements.announced());
         Ok(())
     }
@@ -520,7 +522,7 @@ impl Daemon {
                     Some(speaker) => speaker.tell().await,
                     None => Told::default(),
                 };
-                let bgp = self.announcements.status().await;
+                let bgp = self.announcements.status();
                 let checks = self.scheduler.snapshot();
                 let status = self.steering.status(&Context {
                     interface: &self.config.interface,
@@ -546,7 +548,15 @@ impl Daemon {
                 tracing::warn!(drained, "an operator drains this balancer, or ends that");
                 self.steering.plane.set_drained(drained);
                 self.elect_again().await;
-                _ = reply.send(());
+                // Whoever asked goes on when routers know; nobody else waits for that.
+                let known = timeout(ROUTERS_KNOW, self.announcements.known());
+                tokio::spawn(async move {
+                    if known.await.is_err() {
+                        tracing::warn!("an operator is not told that routers know: BIRD does not answer");
+                    }
+                    // Who asked may be gone.
+                    _ = reply.send(());
+                });
             }
             Request::ReloadCluster(reply) => {
                 let done = self.reload_cluster().await;

@@ -110,9 +110,9 @@ impl Steering {
             owned: self.owns(vip.config.address, context.now_ns),
             group: match &vip.config.ownership {
                 Ownership::Vrrp(group) => Some(group.clone()),
-                Ownership::Always | Ownership::Never | Ownership::Bgp => None,
+                Ownership::Always | Ownership::Never | Ownership::Bgp(_) => None,
             },
-            by_bgp: vip.config.ownership == Ownership::Bgp,
+            by_bgp: matches!(vip.config.ownership, Ownership::Bgp(_)),
             serving: match vip.serving {
                 Serving::Healthy => "healthy",
                 Serving::NoneUp => "none_up",

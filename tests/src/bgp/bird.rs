@@ -10,6 +10,27 @@ use crate::process::Process;
 use crate::vrrp::until;
 use crate::world::{LB, LB2, ROUTER, World, ipv6_of};
 
+/// What a router is.
+#[derive(Clone, Copy, Debug)]
+pub struct Router<'a> {
+    /// Its autonomous system.
+    pub own_as: u32,
+    /// Further lines of the session with each balancer.
+    pub lines: &'a str,
+    /// The kernel's table that it puts routes into.
+    pub table: &'a str,
+}
+
+impl Default for Router<'_> {
+    fn default() -> Self {
+        Self {
+            own_as: ROUTER_AS,
+            lines: "",
+            table: "main",
+        }
+    }
+}
+
 /// A running router.
 #[derive(Debug)]
 pub struct Bird<'a> {
@@ -20,6 +41,18 @@ pub struct Bird<'a> {
 impl<'a> Bird<'a> {
     /// Starts it, with further lines of the session with each balancer.
     pub fn start(world: &'a World, lines: &str) -> Result<Self> {
+        let router = Router {
+            lines,
+            ..Router::default()
+        };
+        Self::start_as(world, router)
+    }
+
+    /// Starts another one than the usual.
+    pub fn start_as(world: &'a World, router: Router<'_>) -> Result<Self> {
+        let Router { own_as, lines, table } = router;
+        // BIRD knows tables by number.
+        let table = if table == "main" { "254" } else { table };
         let file = |what: &str| world.directory().join(format!("router.{what}"));
         let mut text = format!(
             "log stderr all;\nrouter id {ROUTER};\nprotocol device {{ }}\n\
@@ -27,12 +60,13 @@ impl<'a> Bird<'a> {
         );
         for family in ["ipv4", "ipv6"] {
             text += &format!(
-                "protocol kernel kernel_{family} {{ {family} {{ export all; import none; }}; merge paths on; }}\n"
+                "protocol kernel kernel_{family} {{ {family} {{ export all; import none; }}; merge paths on; \
+                 kernel table {table}; }}\n"
             );
         }
         for (name, balancer) in [("lb", LB), ("lb2", LB2)] {
             text += &format!(
-                "protocol bgp {name} {{\n local {ROUTER} as {ROUTER_AS};\n neighbor {balancer} as {BALANCERS_AS};\n \
+                "protocol bgp {name} {{\n local {ROUTER} as {own_as};\n neighbor {balancer} as {BALANCERS_AS};\n \
                  bfd on;\n error wait time 1, 2;\n {lines}\n ipv4 {{ import all; export none; }};\n \
                  ipv6 {{ import all; export none; next hop address {}; }};\n}}\n",
                 ipv6_of(ROUTER)

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{CLIENT, Family, ROUTER, World, ipv6_of, join};
+use super::{CLIENT, FAR_ROUTER, Family, NEAR_ROUTER, ROUTER, World, ipv6_of, join};
 use crate::netns::Namespace;
 
 /// The router's interface towards the client; the one on the segment is `eth0`.
@@ -42,6 +42,34 @@ impl World {
         }
         self.router = Some(router);
         Ok(())
+    }
+
+    /// Puts another router behind the router, away from the segment; the balancers know the way to it. After
+    /// [`put_client_behind_router`](Self::put_client_behind_router).
+    pub fn add_far_router(&mut self) -> Result<()> {
+        const PORT: &str = "far";
+        let far = Namespace::create(self.run, "far")?;
+        let router = self.router()?;
+        join(&far, router, PORT)?;
+        far.ip(&["addr", "add", &format!("{FAR_ROUTER}/24"), "dev", "eth0"])?;
+        router.ip(&["addr", "add", &format!("{NEAR_ROUTER}/24"), "dev", PORT])?;
+        far.ip(&["route", "add", "default", "via", &NEAR_ROUTER.to_string()])?;
+        for balancer in std::iter::once(&self.lb).chain(&self.lb2) {
+            balancer.ip(&[
+                "route",
+                "add",
+                &FAR_ROUTER.to_string(),
+                "via",
+                &ROUTER.to_string(),
+            ])?;
+        }
+        self.far = Some(far);
+        Ok(())
+    }
+
+    /// The far router's namespace.
+    pub fn far_router(&self) -> Result<&Namespace> {
+        self.far.as_ref().context("there is no far router")
     }
 
     /// The router's namespace.

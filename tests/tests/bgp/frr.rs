@@ -1,13 +1,11 @@
 //! FRR as the router: a standby by MED, and flows spread over equals.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use foobar_tests::bgp::frr::Frr;
 use foobar_tests::bgp::{Place, session, wait_routed};
 use foobar_tests::world::Lb;
 
-use crate::story::{Pair, Streams, serve, world};
+use crate::story::{Pair, Streams, let_streams_talk, serve, world};
 
 #[test]
 fn frr_prefers_the_lower_med_and_takes_the_standby_when_that_one_is_drained_or_dead() -> Result<()> {
@@ -30,14 +28,14 @@ fn frr_prefers_the_lower_med_and_takes_the_standby_when_that_one_is_drained_or_d
     let streams = Streams::open(&world)?;
     pair.first.operate_balancer("drain")?;
     wait_routed(&world, &[Lb::Second])?;
-    std::thread::sleep(Duration::from_millis(900));
+    let_streams_talk();
     pair.first.operate_balancer("undrain")?;
     wait_routed(&world, &[Lb::First])?;
-    std::thread::sleep(Duration::from_millis(900));
+    let_streams_talk();
     world.bridge().ip(&["link", "set", "lb", "nomaster"])?;
     pair.first.kill()?;
     wait_routed(&world, &[Lb::Second])?;
-    std::thread::sleep(Duration::from_millis(900));
+    let_streams_talk();
     streams.assert_whole()
 }
 
@@ -51,9 +49,9 @@ fn frr_spreads_flows_over_two_balancers_and_a_stop_loses_none() -> Result<()> {
     let streams = Streams::open(&world)?;
     pair.first.stop()?;
     wait_routed(&world, &[Lb::Second])?;
-    std::thread::sleep(Duration::from_millis(900));
+    let_streams_talk();
     pair.first.run()?;
     wait_routed(&world, &[Lb::First, Lb::Second])?;
-    std::thread::sleep(Duration::from_millis(900));
+    let_streams_talk();
     streams.assert_whole()
 }

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use crate::story::{BACKENDS, Pair, Streams, serve, usual, world};
 
 /// The process id of a balancer's BIRD.
-fn bird_of(balancer: &Balancer<'_>) -> Result<i32> {
+pub(crate) fn bird_of(balancer: &Balancer<'_>) -> Result<i32> {
     let process = balancer.status()?["bgp"]["process"].as_i64().context("no BIRD")?;
     Ok(i32::try_from(process)?)
 }

@@ -8,7 +8,7 @@ use foobar_tests::bgp::{Place, config, next_hops, session, wait_announced, wait_
 use foobar_tests::lb::Balancer;
 use foobar_tests::world::{LB2, Lb, VIP};
 
-use crate::story::{BACKENDS, Pair, Streams, serve, usual, world};
+use crate::story::{BACKENDS, Pair, Streams, let_streams_talk, serve, usual, world};
 
 const BOTH: [Lb; 2] = [Lb::First, Lb::Second];
 
@@ -17,11 +17,6 @@ fn packets(balancer: &Balancer<'_>) -> Result<u64> {
     let status = balancer.status()?;
     let vips = status["vips"].as_array().map(Vec::as_slice).unwrap_or_default();
     Ok(vips.iter().filter_map(|vip| vip["packets"].as_u64()).sum())
-}
-
-/// A pause in which every stream says something.
-fn let_streams_talk() {
-    std::thread::sleep(Duration::from_millis(900));
 }
 
 #[test]
@@ -36,14 +31,13 @@ fn flows_are_spread_over_two_balancers_and_a_drained_one_loses_them_without_a_re
 
     pair.first.operate_balancer("drain")?;
     wait_routed(&world, &[Lb::Second])?;
-    let status = wait_withdrawn(&mut pair.first, "drained")?;
+    wait_withdrawn(&mut pair.first, "drained")?;
     // The session stays: the router is told of nothing in it.
-    ensure!(
-        session(&status)["state"] == "established"
-            && session(&status)["exported"] == serde_json::json!({ "ipv4": 0, "ipv6": 0 })
-            && status["vips"][0]["owned"] == false,
-        "{status:#}"
-    );
+    let status = pair.first.wait("nothing is told in the session", |status| {
+        session(status)["state"] == "established"
+            && session(status)["exported"] == serde_json::json!({ "ipv4": 0, "ipv6": 0 })
+    })?;
+    ensure!(status["vips"][0]["owned"] == false, "{status:#}");
     let text = pair.first.status_text(&[])?;
     ensure!(
         text.contains("WITHDRAWN (drained)") && text.contains("DRAINED"),

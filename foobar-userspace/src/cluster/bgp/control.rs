@@ -1,18 +1,14 @@
-//! A connection to BIRD's control socket: one question at a time, and its answer.
+//! A connection to BIRD's control socket: one question at a time, and its answer. It waits as long as it takes.
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::timeout;
 
 use super::reply::{Nonsense, Reader, Reply};
 
-/// BIRD's loop answers within this, or is taken to hang.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// What it says first: `BIRD 2.0.12 ready.`
 const GREETING: u16 = 1;
 
@@ -25,9 +21,6 @@ pub(super) enum ControlError {
     /// It says what BIRD would not.
     #[error(transparent)]
     Nonsense(#[from] Nonsense),
-    /// It says nothing.
-    #[error("BIRD has not answered for {PATIENCE:?}")]
-    Silence,
 }
 
 /// An open connection.
@@ -73,13 +66,6 @@ impl Control {
     }
 
     async fn reply(&mut self) -> Result<Reply, ControlError> {
-        match timeout(PATIENCE, self.read()).await {
-            Ok(read) => read,
-            Err(_) => Err(ControlError::Silence),
-        }
-    }
-
-    async fn read(&mut self) -> Result<Reply, ControlError> {
         let mut reader = Reader::default();
         loop {
             let mut line = String::new();

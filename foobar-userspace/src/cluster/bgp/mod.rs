@@ -1,8 +1,9 @@
 //! Announcing VIPs to routers by BGP, watched over by BFD: by BIRD 2, which runs as the daemon's child.
 //!
 //! `text` makes BIRD's configuration, `reply` reads what it answers on its control socket and `sessions` what that
-//! says of sessions, all three pure; `files` is the private directory, `control` the socket, and `supervisor` the
-//! thread that starts BIRD, tells it what is wanted, and starts it again when it ends.
+//! says of sessions, all three pure; `files` is the private directory, `control` the socket, and `supervision` the
+//! thread that starts BIRD, tells it what is wanted, and starts it again when it ends or hangs. `supervisor` is the
+//! daemon's end of that thread: what is wanted goes in, what there is to tell comes out, and nothing of it waits for BIRD.
 //!
 //! BIRD has no part in the kernel's routes: it takes none from a neighbor, gives none to the kernel, and lets out the
 //! VIPs' alone. Which VIPs are announced is the daemon's to say. If the daemon dies, however, the kernel kills BIRD, and
@@ -14,17 +15,18 @@ mod files;
 mod process;
 mod reply;
 mod sessions;
+mod supervision;
 mod supervisor;
 mod text;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
 pub use sessions::Session;
-pub use supervisor::{StartError, Supervisor, Told};
+pub use supervisor::{StartError, Supervisor, Teller, Told};
 
-use crate::config::Bgp;
+use crate::config::{Attributes, Bgp};
 
 /// What routers are to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +35,8 @@ pub struct Wanted {
     pub config: Bgp,
     /// The neighbors' passwords, in their order.
     pub passwords: Vec<Option<Password>>,
-    /// All addresses that may ever be announced under this configuration.
-    pub vips: BTreeSet<IpAddr>,
+    /// All addresses that may ever be announced under this configuration, and what their routes have.
+    pub vips: BTreeMap<IpAddr, Attributes>,
     /// Those of them that are.
     pub announced: BTreeSet<IpAddr>,
 }

@@ -35,6 +35,7 @@ pub(super) fn find(configured: Option<&Path>) -> Option<PathBuf> {
 pub(super) struct Bird {
     child: Child,
     started: Instant,
+    is_killed: bool,
     last_line: Arc<Mutex<String>>,
 }
 
@@ -78,6 +79,7 @@ impl Bird {
         Ok(Self {
             child,
             started: Instant::now(),
+            is_killed: false,
             last_line,
         })
     }
@@ -105,8 +107,14 @@ impl Bird {
         self.child.wait().await
     }
 
+    /// Whether its end has been brought about: it answers nothing any more.
+    pub(super) const fn is_killed(&self) -> bool {
+        self.is_killed
+    }
+
     /// Kills it; [`Self::ended`] sees its end.
     pub(super) fn kill(&mut self) {
+        self.is_killed = true;
         if let Err(error) = self.child.start_kill() {
             tracing::error!(%error, "BIRD can't be killed");
         }

@@ -1,11 +1,11 @@
 //! BIRD's configuration. Pure: what is wanted in, the file's text out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::{Password, Wanted};
-use crate::config::{Bgp, Neighbor};
+use crate::config::{Attributes, Bgp, Community, Neighbor};
 
 /// What the names of the BGP protocols start with; then follows the neighbor's address.
 pub(super) const NEIGHBOR_PREFIX: &str = "n_";
@@ -36,7 +36,11 @@ pub(super) fn text(wanted: &Wanted) -> String {
     }
     for family in Family::ALL {
         add(family.routes(&wanted.announced));
-        add(family.filter(&wanted.vips, bgp));
+        for audience in Audience::ALL {
+            if audience.is_there(bgp) {
+                add(family.filter(&wanted.vips, bgp, audience));
+            }
+        }
     }
     for (place, neighbor) in bgp.neighbors.iter().enumerate() {
         let password = wanted.passwords.get(place).and_then(Option::as_ref);
@@ -52,6 +56,40 @@ fn bfd(bgp: &Bgp) -> String {
         bgp.bfd.multiplier
     );
     format!("protocol bfd watch {{\n  interface \"*\" {{ {rhythm} }};\n  multihop {{ {rhythm} }};\n}}")
+}
+
+/// Who is told: a filter has only what they can make use of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Audience {
+    /// Neighbors of other AS.
+    External,
+    /// Those of the own one. A path with the own AS in it is a loop to them.
+    Internal,
+}
+
+impl Audience {
+    const ALL: [Self; 2] = [Self::External, Self::Internal];
+
+    const fn of(neighbor: &Neighbor, bgp: &Bgp) -> Self {
+        if bgp.is_internal(neighbor) {
+            Self::Internal
+        } else {
+            Self::External
+        }
+    }
+
+    fn is_there(self, bgp: &Bgp) -> bool {
+        let mut neighbors = bgp.neighbors.iter();
+        neighbors.any(|neighbor| Self::of(neighbor, bgp) == self)
+    }
+
+    /// The end of the filter's name.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::External => "",
+            Self::Internal => "_internal",
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -82,42 +120,48 @@ impl Family {
         }
     }
 
-    fn prefixes(self, addresses: &BTreeSet<IpAddr>) -> Vec<String> {
-        let of_family = addresses
-            .iter()
-            .filter(|address| address.is_ipv4() == self.is_v4());
-        of_family
-            .map(|address| format!("{address}/{}", self.length()))
-            .collect()
+    fn prefix(self, address: &IpAddr) -> Option<String> {
+        let is_of_family = address.is_ipv4() == self.is_v4();
+        is_of_family.then(|| format!("{address}/{}", self.length()))
     }
 
     /// What is announced. The routes never get to the kernel: where they lead does not matter.
     fn routes(self, announced: &BTreeSet<IpAddr>) -> String {
         let name = self.name();
         let mut text = format!("protocol static vips_{name} {{\n  {name};\n");
-        for prefix in self.prefixes(announced) {
+        for prefix in announced.iter().filter_map(|address| self.prefix(address)) {
             _ = writeln!(text, "  route {prefix} unreachable;");
         }
         text + "}"
     }
 
     /// What may be let out, and with which attributes.
-    fn filter(self, vips: &BTreeSet<IpAddr>, bgp: &Bgp) -> String {
-        let name = self.name();
-        let prefixes = self.prefixes(vips);
-        let mut text = format!("filter announce_{name} {{\n");
+    fn filter(self, vips: &BTreeMap<IpAddr, Attributes>, bgp: &Bgp, audience: Audience) -> String {
+        let (name, suffix) = (self.name(), audience.suffix());
+        let mut alike: BTreeMap<&Attributes, Vec<String>> = BTreeMap::new();
+        for (address, attributes) in vips {
+            if let Some(prefix) = self.prefix(address) {
+                alike.entry(attributes).or_default().push(prefix);
+            }
+        }
+        let mut text = format!("filter announce_{name}{suffix} {{\n");
         // A set can't be empty.
-        if !prefixes.is_empty() {
+        for (attributes, prefixes) in alike {
             _ = writeln!(
                 text,
                 "  if proto = \"vips_{name}\" && net ~ [ {} ] then {{",
                 prefixes.join(", ")
             );
-            if let Some(med) = bgp.med {
+            if let Some(med) = attributes.med {
                 _ = writeln!(text, "    bgp_med = {med};");
             }
-            for _ in 0..bgp.prepend {
-                _ = writeln!(text, "    bgp_path.prepend({});", bgp.local_as);
+            if audience == Audience::External {
+                for _ in 0..attributes.prepend {
+                    _ = writeln!(text, "    bgp_path.prepend({});", bgp.local_as);
+                }
+            }
+            for community in &attributes.communities {
+                _ = writeln!(text, "    {};", added(*community));
             }
             text += "    accept;\n  }\n";
         }
@@ -125,7 +169,7 @@ impl Family {
     }
 
     /// A neighbor's channel, where it has one.
-    fn channel(self, neighbor: &Neighbor) -> Option<String> {
+    fn channel(self, neighbor: &Neighbor, audience: Audience) -> Option<String> {
         let name = self.name();
         let own = neighbor.address.is_ipv4() == self.is_v4();
         let next_hop = match neighbor.next_hop {
@@ -134,8 +178,18 @@ impl Family {
             None => return None,
         };
         Some(format!(
-            "  {name} {{ import none; export filter announce_{name}; next hop {next_hop}; }};\n"
+            "  {name} {{ import none; export filter announce_{name}{}; next hop {next_hop}; }};\n",
+            audience.suffix()
         ))
+    }
+}
+
+fn added(community: Community) -> String {
+    match community {
+        Community::Standard(of, value) => format!("bgp_community.add(({of},{value}))"),
+        Community::Large(of, first, second) => {
+            format!("bgp_large_community.add(({of},{first},{second}))")
+        }
     }
 }
 
@@ -172,7 +226,7 @@ fn session(neighbor: &Neighbor, bgp: &Bgp, password: Option<&Password>) -> Strin
     text.extend(
         Family::ALL
             .into_iter()
-            .filter_map(|family| family.channel(neighbor)),
+            .filter_map(|family| family.channel(neighbor, Audience::of(neighbor, bgp))),
     );
     text + "}"
 }

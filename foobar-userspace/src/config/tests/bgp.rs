@@ -20,7 +20,7 @@ fn bgp(lines: &str, neighbor: &str) -> Bgp {
 #[test]
 fn it_has_defaults_and_vips_say_that_they_are_announced() {
     let config = parse("lb.toml", &announced("", "")).expect("a good file");
-    assert_eq!(config.vips[0].ownership, Ownership::Bgp);
+    assert_eq!(config.vips[0].ownership, Ownership::Bgp(None));
     assert_eq!(config.vips[1].ownership, Ownership::Always);
     let neighbor = Neighbor {
         address: "192.0.2.1".parse().unwrap(),
@@ -36,8 +36,8 @@ fn it_has_defaults_and_vips_say_that_they_are_announced() {
     let expected = Bgp {
         router_id: Ipv4Addr::new(192, 0, 2, 11),
         local_as: 64512,
-        med: None,
-        prepend: 0,
+        attributes: Attributes::default(),
+        groups: Vec::new(),
         hold_time: Duration::from_secs(9),
         bfd: Bfd {
             interval: Duration::from_millis(300),
@@ -61,6 +61,8 @@ fn everything_can_be_said() {
         r#"
         med = 4294967295
         prepend = 10
+        communities = ["64512:100", "64512:1:4294967295", "no-export", "graceful-shutdown"]
+        group = [{ name = "standby", med = 0 }, { name = "plain", prepend = 0, communities = [] }]
         hold_time = "1h"
         bfd = { interval = "50ms", multiplier = 5 }
         track = { no_backend = "announce", detached = "withdraw" }
@@ -76,10 +78,30 @@ fn everything_can_be_said() {
         port = 1790
         "#,
     );
-    assert_eq!(
-        (bgp.med, bgp.prepend, bgp.hold_time),
-        (Some(u32::MAX), 10, Duration::from_secs(3_600))
-    );
+    let usual = Attributes {
+        med: Some(u32::MAX),
+        prepend: 10,
+        communities: vec![
+            Community::Standard(64512, 100),
+            Community::Large(64512, 1, u32::MAX),
+            Community::Standard(65535, 65281),
+            Community::Standard(65535, 0),
+        ],
+    };
+    // What a group does not say is as for all.
+    let standby = Attributes {
+        med: Some(0),
+        ..usual.clone()
+    };
+    let plain = Attributes {
+        prepend: 0,
+        communities: Vec::new(),
+        ..usual.clone()
+    };
+    assert_eq!(bgp.attributes_of(None), &usual);
+    assert_eq!(bgp.attributes_of(Some("standby")), &standby);
+    assert_eq!(bgp.attributes_of(Some("plain")), &plain);
+    assert_eq!(bgp.hold_time, Duration::from_secs(3_600));
     assert_eq!(
         (bgp.bfd.interval, bgp.bfd.multiplier),
         (Duration::from_millis(50), 5)
@@ -95,6 +117,9 @@ fn everything_can_be_said() {
         (Some(2), true, false, 1790)
     );
 }
+
+const COMMUNITIES: &str = "\"AS:VALUE\" of 0 to 65535, a large one as \"AS:VALUE:VALUE\", or one of no-export, \
+                           no-advertise, graceful-shutdown";
 
 #[test]
 fn each_error_has_its_place_and_says_how_to_mend_it() {
@@ -128,6 +153,54 @@ fn each_error_has_its_place_and_says_how_to_mend_it() {
             (27, 11),
             "prepend is out of range: 11",
             "from 0 to 10",
+        ),
+        (
+            "med = -1",
+            (27, 7),
+            "med is out of range: -1",
+            "from 0 to 4294967295",
+        ),
+        (
+            "communities = [\"64512:65536\"]",
+            (27, 16),
+            "\"64512:65536\" is not a community",
+            COMMUNITIES,
+        ),
+        (
+            "communities = [\"64512:+1\"]",
+            (27, 16),
+            "\"64512:+1\" is not a community",
+            COMMUNITIES,
+        ),
+        (
+            "communities = [\"65535:65281\", \"no-export\"]",
+            (27, 31),
+            "the community 65535:65281 is there twice",
+            "name it once",
+        ),
+        (
+            "group = [{ med = 1 }]",
+            (27, 10),
+            "`name` is missing",
+            "add name = \"site-a\"",
+        ),
+        (
+            "group = [{ name = \"Site\" }]",
+            (27, 19),
+            "\"Site\" cannot be a group's name",
+            "1 to 63 of a-z, 0-9 and -",
+        ),
+        (
+            "group = [{ name = \"a\" }, { name = \"a\" }]",
+            (27, 35),
+            "the name \"a\" is taken",
+            "first on line 27; each group has a name of its own",
+        ),
+        (
+            "group = [{ name = \"a\", prepends = 1 }]",
+            (27, 24),
+            "unknown key `prepends`",
+            "did you mean `prepend`?",
         ),
         (
             "track = { no_backend = \"resign\" }",
@@ -255,6 +328,41 @@ fn services_of_an_address_agree_on_being_announced() {
 }
 
 #[test]
+fn a_vip_is_in_a_group_that_there_is() {
+    let in_group = |lines: &str| announced(lines, "").replacen("bgp = true", "bgp = \"site\"", 1);
+    let message = "there is no [[bgp.group]] named \"site\"";
+    let hint = "add [[bgp.group]] with name = \"site\", or say bgp = true";
+    assert_wrong(&in_group(""), (8, 7), message, hint);
+    assert_wrong(
+        &in_group("group = [{ name = \"a\" }, { name = \"b\" }]"),
+        (8, 7),
+        message,
+        "groups here: a, b",
+    );
+    let config = parse("lb.toml", &in_group("group = [{ name = \"site\" }]")).expect("a good file");
+    assert_eq!(config.vips[0].ownership, Ownership::Bgp(Some("site".to_owned())));
+}
+
+#[test]
+fn prepending_needs_a_neighbor_who_sees_it() {
+    let internal =
+        |lines: &str, neighbor: &str| announced(lines, neighbor).replacen("as = 64500", "as = 64512", 1);
+    let message = "prepend changes nothing: all neighbors are of this balancer's own AS";
+    let hint =
+        "a router takes its own AS in the path for a loop; between balancers of its AS, it prefers by `med`";
+    assert_wrong(&internal("prepend = 1", ""), (27, 11), message, hint);
+    let group = "group = [{ name = \"a\", prepend = 2 }]";
+    assert_wrong(&internal(group, ""), (27, 34), message, hint);
+    let other = "[[bgp.neighbor]]\naddress = \"192.0.2.2\"\nas = 64500";
+    for good in [
+        internal("prepend = 0\nmed = 1", ""),
+        internal("prepend = 1", other),
+    ] {
+        parse("lb.toml", &good).expect("a good file");
+    }
+}
+
+#[test]
 fn somebody_has_to_be_told() {
     let alone = format!("{GOOD}[bgp]\nrouter_id = \"192.0.2.11\"\nas = 64512\n");
     let hint = "add [[bgp.neighbor]] with address and as of the router";
@@ -271,4 +379,6 @@ fn a_reload_sees_that_routers_are_told_otherwise() {
     assert!(difference(&old, &old).is_empty());
     let change = difference(&good(), &old);
     assert_eq!(change.changed[0].fields, [Field::Ownership]);
+    let grouped = |med| parsed(&format!("group = [{{ name = \"a\", med = {med} }}]"));
+    assert!(difference(&grouped(1), &grouped(2)).bgp);
 }

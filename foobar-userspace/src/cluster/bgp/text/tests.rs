@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Announcement, Bfd, Withdrawing};
+use crate::config::{Announcement, AttributeGroup, Bfd, Withdrawing};
 
 fn neighbor(address: &str) -> Neighbor {
     Neighbor {
@@ -21,14 +21,15 @@ fn neighbor(address: &str) -> Neighbor {
 }
 
 fn wanted(neighbors: Vec<Neighbor>) -> Wanted {
-    let addresses = |all: &[&str]| all.iter().map(|text| text.parse().unwrap()).collect();
+    let address = |text: &&str| text.parse().unwrap();
+    let vips = ["203.0.113.1", "203.0.113.2", "2001:db8:0:2::1"];
     Wanted {
         passwords: vec![None; neighbors.len()],
         config: Bgp {
             router_id: [192, 0, 2, 11].into(),
             local_as: 64512,
-            med: None,
-            prepend: 0,
+            attributes: Attributes::default(),
+            groups: Vec::new(),
             hold_time: Duration::from_secs(9),
             bfd: Bfd {
                 interval: Duration::from_millis(300),
@@ -43,8 +44,11 @@ fn wanted(neighbors: Vec<Neighbor>) -> Wanted {
             bird: None,
             neighbors,
         },
-        vips: addresses(&["203.0.113.1", "203.0.113.2", "2001:db8:0:2::1"]),
-        announced: addresses(&["203.0.113.1", "2001:db8:0:2::1"]),
+        vips: vips
+            .iter()
+            .map(|vip| (address(vip), Attributes::default()))
+            .collect(),
+        announced: [&vips[0], &vips[2]].map(address).into(),
     }
 }
 
@@ -65,8 +69,28 @@ fn everything() -> Wanted {
         ..neighbor("198.51.100.1")
     };
     let mut wanted = wanted(vec![neighbor("192.0.2.1"), six, far]);
-    wanted.config.med = Some(50);
-    wanted.config.prepend = 2;
+    let usual = Attributes {
+        med: Some(50),
+        prepend: 2,
+        communities: Vec::new(),
+    };
+    let standby = Attributes {
+        med: Some(100),
+        prepend: 1,
+        communities: vec![
+            Community::Standard(64512, 100),
+            Community::Standard(0xffff, 0xff01),
+            Community::Large(64512, 1, u32::MAX),
+        ],
+    };
+    wanted.vips.values_mut().for_each(|has| *has = usual.clone());
+    let second = "203.0.113.2".parse().unwrap();
+    wanted.vips.insert(second, standby.clone());
+    wanted.config.attributes = usual;
+    wanted.config.groups = vec![AttributeGroup {
+        name: "standby".to_owned(),
+        attributes: standby,
+    }];
     wanted.passwords[2] = Some(Password::new("s3cret").unwrap());
     wanted
 }
@@ -87,10 +111,32 @@ protocol static vips_ipv4 {
   route 203.0.113.1/32 unreachable;
 }
 filter announce_ipv4 {
-  if proto = "vips_ipv4" && net ~ [ 203.0.113.1/32, 203.0.113.2/32 ] then {
+  if proto = "vips_ipv4" && net ~ [ 203.0.113.1/32 ] then {
     bgp_med = 50;
     bgp_path.prepend(64512);
     bgp_path.prepend(64512);
+    accept;
+  }
+  if proto = "vips_ipv4" && net ~ [ 203.0.113.2/32 ] then {
+    bgp_med = 100;
+    bgp_path.prepend(64512);
+    bgp_community.add((64512,100));
+    bgp_community.add((65535,65281));
+    bgp_large_community.add((64512,1,4294967295));
+    accept;
+  }
+  reject;
+}
+filter announce_ipv4_internal {
+  if proto = "vips_ipv4" && net ~ [ 203.0.113.1/32 ] then {
+    bgp_med = 50;
+    accept;
+  }
+  if proto = "vips_ipv4" && net ~ [ 203.0.113.2/32 ] then {
+    bgp_med = 100;
+    bgp_community.add((64512,100));
+    bgp_community.add((65535,65281));
+    bgp_large_community.add((64512,1,4294967295));
     accept;
   }
   reject;
@@ -104,6 +150,13 @@ filter announce_ipv6 {
     bgp_med = 50;
     bgp_path.prepend(64512);
     bgp_path.prepend(64512);
+    accept;
+  }
+  reject;
+}
+filter announce_ipv6_internal {
+  if proto = "vips_ipv6" && net ~ [ 2001:db8:0:2::1/128 ] then {
+    bgp_med = 50;
     accept;
   }
   reject;
@@ -146,11 +199,19 @@ protocol bgp n_198_51_100_1 {
   graceful restart off;
   long lived graceful restart off;
   bfd on;
-  ipv4 { import none; export filter announce_ipv4; next hop self; };
-  ipv6 { import none; export filter announce_ipv6; next hop address 2001:db8:0:1::11; };
+  ipv4 { import none; export filter announce_ipv4_internal; next hop self; };
+  ipv6 { import none; export filter announce_ipv6_internal; next hop address 2001:db8:0:1::11; };
 }
 "#;
     assert_eq!(text(&everything()), expected);
+}
+
+#[test]
+fn vips_that_have_the_same_attributes_are_let_out_together() {
+    let text = text(&wanted(vec![neighbor("192.0.2.1")]));
+    let filter = "filter announce_ipv4 {\n  if proto = \"vips_ipv4\" && net ~ [ 203.0.113.1/32, 203.0.113.2/32 ] \
+                  then {\n    accept;\n  }\n  reject;\n}";
+    assert!(text.contains(filter) && !text.contains("_internal"), "{text}");
 }
 
 #[test]
