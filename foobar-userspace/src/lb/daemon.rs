@@ -1,18 +1,23 @@
 //! The daemon's loop: one task owns the steering state; checks, the resolver, signals and the admin API send
 //! it events.
 
+mod answer;
+mod reload;
+mod seed;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use foobar_common::check::CHECK_MARK;
 use foobar_common::time::ticks;
 use nix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
+use self::seed::{read_seed, set_seed};
 use super::bgp::{Announcements, Route};
 use super::canary::{self, Canaries};
 use super::election::Attached;
@@ -21,13 +26,12 @@ use super::link::{Cluster, Happened};
 use super::peers::Peers;
 use super::presence::{self, Presence};
 use super::steering::Steering;
-use super::view::Context;
 use super::{adopt, features, preflight};
-use crate::admin::{self, Request, SweepStatus};
-use crate::cluster::link::identity::{Identity, parse_seed};
+use crate::admin::{self, SweepStatus};
+use crate::cluster::link::identity::Identity;
 use crate::cluster::renewals::Renewals;
-use crate::cluster::vrrp::{Group, Speaker, Told};
-use crate::config::{self, Config};
+use crate::cluster::vrrp::{Group, Speaker};
+use crate::config::Config;
 use crate::dataplane::{self, Attachment, CheckProgram, Claim, DataPlane, Mode, Pins, Sizes, monotonic_ns};
 use crate::health::Scheduler;
 use crate::network::{
@@ -35,8 +39,6 @@ use crate::network::{
 };
 
 const TICK: Duration = Duration::from_millis(200);
-/// An operator's drain waits no longer for routers: a BIRD that hangs is killed by then.
-const ROUTERS_KNOW: Duration = Duration::from_secs(5);
 /// A sweep is due this long after the last one ended, or ten times as long as that one took.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -278,19 +280,6 @@ impl Daemon {
         }
     }
 
-    /// Reads the cluster's directory again.
-    async fn reload_cluster(&mut self) -> Result<()> {
-        let Some(cluster) = &mut self.cluster else {
-            bail!(
-                "this balancer is in no cluster: `cluster = \"DIRECTORY\"` in its configuration, and a restart, let it be"
-            );
-        };
-        let nodes = cluster.reload().await?;
-        tracing::info!(peers = nodes.join(", "), "the cluster's directory was read again");
-        self.steering.set_peers(nodes, monotonic_ns());
-        Ok(())
-    }
-
     /// The interface has changed: another MAC address, other addresses, gone, or back as another one.
     async fn on_interface(&mut self, interface: Option<Interface>) {
         let Some(interface) = interface else {
@@ -404,71 +393,6 @@ impl Daemon {
         self.presence.tell(&self.config, &self.interface);
     }
 
-    /// Reads the configuration again; where it is bad, everything stays as it is.
-    async fn reload(&mut self) {
-        match self.fleet.load(&self.path) {
-            Ok(new) => self.put_in_force(new).await,
-            Err(report) => {
-                tracing::error!("the configuration is not valid; the old one stays in force\n{report}");
-                self.last_reload_error = Some(report);
-            }
-        }
-    }
-
-    /// etcd says something else of the fleet's part.
-    async fn on_fleet(&mut self) {
-        if let Some(new) = self.fleet.take(&self.path) {
-            self.put_in_force(new).await;
-        }
-    }
-
-    async fn put_in_force(&mut self, new: Config) {
-        let difference = config::difference(&self.config, &new);
-        for change in &difference.fixed {
-            tracing::warn!(
-                setting = change.setting,
-                old = change.old,
-                new = change.new,
-                "can't change at run time: the old value stays until a restart; for limits, slots and hash, until `foobar lb detach` and a start"
-            );
-        }
-        let new = config::keep_fixed(&self.config, &new);
-        self.steering.plane.set_macs(self.interface.mac, &new.peer_macs);
-        self.steering.set_configuration(&new.vips, monotonic_ns());
-        self.post();
-        if let Err(error) = self.steering.apply(&new, monotonic_ns()) {
-            tracing::error!(%error, "the configuration can't be put in force; the old one stays");
-            self.last_reload_error = Some(error.to_string());
-            self.fleet.not_put_in_force(&error.to_string());
-            self.steering.set_configuration(&self.config.vips, monotonic_ns());
-            return;
-        }
-        self.fleet.put_in_force();
-        let left_out = &self.steering.left_out;
-        if left_out.is_empty() {
-            self.last_reload_error = None;
-            tracing::info!(
-                vips_added = difference.added.len(),
-                vips_removed = difference.removed.len(),
-                vips_changed = difference.changed.len(),
-                "configuration reloaded"
-            );
-        } else {
-            self.last_reload_error = Some(format!("left out: {}", left_out.join("; ")));
-        }
-        self.config = new;
-        if self.cluster.is_some()
-            && let Err(error) = self.reload_cluster().await
-        {
-            tracing::error!("the cluster stays as it was: {error:#}");
-            self.last_reload_error = Some(format!("cluster: {error:#}"));
-        }
-        self.follow().await;
-        self.announce();
-        self.announcements.forget();
-        self.elect_again().await;
-    }
-
     async fn tick(&mut self) {
         let now_ns = monotonic_ns();
         if self.steering.tick(now_ns) {
@@ -505,75 +429,6 @@ impl Daemon {
         }
         self.elect_again().await;
     }
-
-    async fn answer(&mut self, request: Request) {
-        match request {
-            Request::Status(reply) => {
-                let nic = network::nic_counters(&self.config.interface)
-                    .await
-                    .unwrap_or_default();
-                let mode = match network::xdp_mode(&self.config.interface).await {
-                    Ok(XdpMode::Native) => "native",
-                    Ok(XdpMode::Generic) => "generic",
-                    Ok(XdpMode::Multiple) => "multiple",
-                    Ok(XdpMode::None) | Err(_) => "detached",
-                };
-                let election = match &self.speaker {
-                    Some(speaker) => speaker.tell().await,
-                    None => Told::default(),
-                };
-                let bgp = self.announcements.status();
-                let checks = self.scheduler.snapshot();
-                let status = self.steering.status(&Context {
-                    interface: &self.config.interface,
-                    mode,
-                    nic,
-                    checks: &checks,
-                    uptime_s: self.started.elapsed().as_secs(),
-                    last_reload_error: self.last_reload_error.clone(),
-                    sweeps: self.sweeps,
-                    election,
-                    cluster: self
-                        .cluster
-                        .as_ref()
-                        .and_then(|cluster| cluster.status(&self.steering)),
-                    bgp,
-                    etcd: self.fleet.status(),
-                    now_ns: monotonic_ns(),
-                });
-                // Who asked may be gone.
-                drop(reply.send(status.map_err(|error| error.to_string())));
-            }
-            Request::DrainBalancer { drained, reply } => {
-                tracing::warn!(drained, "an operator drains this balancer, or ends that");
-                self.steering.plane.set_drained(drained);
-                self.elect_again().await;
-                // Whoever asked goes on when routers know; nobody else waits for that.
-                let known = timeout(ROUTERS_KNOW, self.announcements.known());
-                tokio::spawn(async move {
-                    if known.await.is_err() {
-                        tracing::warn!("an operator is not told that routers know: BIRD does not answer");
-                    }
-                    // Who asked may be gone.
-                    _ = reply.send(());
-                });
-            }
-            Request::ReloadCluster(reply) => {
-                let done = self.reload_cluster().await;
-                drop(reply.send(done.map_err(|error| format!("{error:#}"))));
-            }
-            Request::Drain {
-                vip,
-                backend,
-                drained,
-                reply,
-            } => {
-                let done = self.steering.drain(&vip, backend, drained, monotonic_ns());
-                self.check();
-                drop(reply.send(done.map_err(|refusal| refusal.to_string())));
-            }
-        }
-    }
 }
 
 /// What happens in the cluster; nothing where there is none.
@@ -589,26 +444,6 @@ fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
         .map(Duration::from)
         .unwrap_or_default()
-}
-
-/// The seed of the flow hash: the file's, else the one in the pinned map, else a new one.
-fn set_seed(plane: &DataPlane, wanted: Option<[u64; 2]>) -> Result<()> {
-    let have = plane.flow_seed();
-    match wanted {
-        Some(seed) if have == [0, 0] => plane.set_flow_seed(seed),
-        Some(seed) if have == seed => (),
-        Some(_) => bail!(
-            "the seed file differs from the seed that the running data plane steers by: another seed would move every flow. Restore the file, or detach first (`foobar lb detach`)"
-        ),
-        None if have == [0, 0] => plane.set_flow_seed([rand::random(), rand::random()]),
-        None => (),
-    }
-    Ok(())
-}
-
-fn read_seed(path: &Path) -> Result<[u64; 2]> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("seed_file {}", path.display()))?;
-    parse_seed(&text).with_context(|| format!("seed_file {}", path.display()))
 }
 
 /// Takes away the route that health checks took.
