@@ -1,7 +1,11 @@
 //! The automaton driven by hand: two balancers, and the way between them in the test's hands.
 
+use std::net::IpAddr;
+
 use super::*;
 use crate::cluster::differences::{Compared, Differences};
+use crate::cluster::health::View;
+use crate::cluster::message::{Drain, Observed, Seen};
 use crate::cluster::name::MemberName;
 
 const SECOND: u64 = 1000 * MS;
