@@ -53,7 +53,7 @@ pub struct Held {
     pub broken: Causes,
     /// Those that broke whose backend was killed in the scenario, by cause.
     pub of_dead_backends: Causes,
-    /// Those of `broken` that a balancer had noted and died before the other one heard of it ([`Death`]).
+    /// Those of `broken` that a balancer had noted and died before the other one heard of it ([`super::noted::Death`]).
     pub unheard: u64,
     /// Those of `broken` that broke after a fault and before it was put right.
     pub broken_in_faults: u64,
