@@ -58,14 +58,7 @@ impl Step {
             ),
             Self::Build => {
                 build::next_release()?;
-                exec::run(cargo().args([
-                    "build",
-                    "--package",
-                    "foobar-userspace",
-                    "--package",
-                    "xtask",
-                    "--bins",
-                ]))?;
+                exec::run(&mut build::programs())?;
                 exec::run(cargo().args(["test", "--workspace", "--no-run", "--quiet"]))
             }
             Self::Unit => exec::run(cargo().args(["test", "--workspace", "--exclude", "foobar-tests"])),
