@@ -74,7 +74,8 @@ impl Plane {
     pub fn new(row: &Row) -> Result<Self> {
         let members = (row.vips * row.backends).min(u32::from(MAX_MEMBER));
         let notes = match row.case.met {
-            Met::Noted(_) => row.flows + SPARE_NOTES,
+            // As `limits.notes` should be: where it is just enough, ten flows of a million find no place.
+            Met::Noted(_) => row.flows * 5 / 4 + SPARE_NOTES,
             Met::Nothing | Met::NoMember | Met::Denied | Met::Slots(_) => SPARE_NOTES,
         };
         let mut plane = Self {
