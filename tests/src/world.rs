@@ -65,6 +65,9 @@ pub enum Lb {
 }
 
 impl Lb {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::First, Self::Second];
+
     /// The name of its host, and of its port of the bridge.
     pub const fn name(self) -> &'static str {
         match self {
@@ -84,6 +87,9 @@ pub enum Family {
 }
 
 impl Family {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
     /// The service's address of this family.
     pub const fn vip(self) -> IpAddr {
         match self {
@@ -115,11 +121,7 @@ pub fn ipv6_of(address: Ipv4Addr) -> Ipv6Addr {
 
 /// The backend that has an address, of whichever family.
 pub fn backend_of(address: IpAddr) -> Option<Backend> {
-    let has = |&backend: &Backend| {
-        [Family::V4, Family::V6]
-            .map(|of| of.backend(backend))
-            .contains(&address)
-    };
+    let has = |&backend: &Backend| Family::BOTH.map(|of| of.backend(backend)).contains(&address);
     (1..=MAX_BACKENDS).find(has)
 }
 

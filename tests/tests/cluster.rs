@@ -15,7 +15,7 @@ use serde_json::Value;
 
 const BACKENDS: u8 = 2;
 const SEED: u64 = 11;
-const PLACES: [Lb; 2] = [Lb::First, Lb::Second];
+const PLACES: [Lb; 2] = Lb::BOTH;
 
 fn world() -> Result<World> {
     let mut world = World::new(BACKENDS)?;

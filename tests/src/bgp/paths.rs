@@ -12,7 +12,7 @@ use crate::world::{Lb, World};
 /// (`ip route get` hashes IPv6 flows otherwise than the kernel does their packets.)
 pub fn observed(world: &World, port: u16) -> Result<BTreeMap<SocketAddr, Lb>> {
     let mut balancers = BTreeMap::new();
-    for lb in [Lb::First, Lb::Second] {
+    for lb in Lb::BOTH {
         balancers.insert(world.balancer(lb)?.mac_of("eth0")?, lb);
     }
     let packets = format!("tcp dst port {port}");

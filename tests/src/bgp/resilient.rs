@@ -20,8 +20,6 @@ use crate::world::{Family, Lb, World, ipv6_of};
 
 /// The table that [`super::bird::Router::table`] has to name.
 pub const TABLE: &str = "100";
-const BOTH: [Lb; 2] = [Lb::First, Lb::Second];
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// The ids of a balancer's next hops.
 const fn next_hop_ids(family: Family, lb: Lb) -> [u32; 2] {
@@ -84,8 +82,8 @@ impl<'a> Groups<'a> {
     /// Makes the balancers' next hops. There is no group, and no route, before a balancer announces.
     pub fn new(world: &'a World, buckets: u32, idle_timer: Duration) -> Result<Self> {
         let router = world.router()?;
-        for family in FAMILIES {
-            for lb in BOTH {
+        for family in Family::BOTH {
+            for lb in Lb::BOTH {
                 let via = own(family, lb).to_string();
                 for id in next_hop_ids(family, lb).map(|id| id.to_string()) {
                     let words = ["nexthop", "add", "id", &id, "via", &via, "dev", "eth0"];
@@ -118,7 +116,7 @@ impl<'a> Groups<'a> {
 
     /// Has the groups be what the routing daemon's table says now.
     pub fn follow(&mut self) -> Result<()> {
-        for (place, family) in FAMILIES.into_iter().enumerate() {
+        for (place, family) in Family::BOTH.into_iter().enumerate() {
             let wanted = next_hops_in(self.world.router()?, TABLE, family.vip())?;
             if wanted != self.members[place] {
                 self.change(family, self.members[place].is_empty(), &wanted)?;
@@ -136,7 +134,7 @@ impl<'a> Groups<'a> {
             router.ip(&["nexthop", "del", "id", group])?;
             return Ok(());
         }
-        let ids: Vec<String> = BOTH
+        let ids: Vec<String> = Lb::BOTH
             .into_iter()
             .filter(|&lb| wanted.contains(&own(family, lb)))
             .flat_map(|lb| next_hop_ids(family, lb))
@@ -171,7 +169,7 @@ impl<'a> Groups<'a> {
     pub fn wait_members(&mut self, lbs: &[Lb]) -> Result<()> {
         until(&format!("the groups have {lbs:?}"), || {
             self.follow()?;
-            let mut families = FAMILIES.into_iter().zip(&self.members);
+            let mut families = Family::BOTH.into_iter().zip(&self.members);
             Ok(families.all(|(family, has)| *has == lbs.iter().map(|&lb| own(family, lb)).collect()))
         })?;
         Ok(())
@@ -189,7 +187,7 @@ impl<'a> Groups<'a> {
         let bucket = |Shown { bucket }: Shown| {
             let has = |&lb: &Lb| next_hop_ids(family, lb).contains(&bucket.nhid);
             Ok(Bucket {
-                lb: BOTH
+                lb: Lb::BOTH
                     .into_iter()
                     .find(has)
                     .context("a next hop that is nobody's")?,

@@ -20,7 +20,7 @@ use crate::vrrp::{ROUTER_ID, until, wait_state};
 use crate::world::{Backend, Family, Lb, World};
 
 /// Both places.
-pub const PLACES: [Lb; 2] = [Lb::First, Lb::Second];
+pub const PLACES: [Lb; 2] = Lb::BOTH;
 /// How often the active one advertises.
 pub const INTERVAL: Duration = Duration::from_millis(100);
 

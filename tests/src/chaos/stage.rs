@@ -28,7 +28,7 @@ pub const PORT: u16 = 7_000;
 /// UDP echo's port.
 pub const ECHO_PORT: u16 = 7_001;
 /// Both, each with half of the load.
-pub const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+pub const FAMILIES: [Family; 2] = Family::BOTH;
 /// Where outer headers come from, where there are agents.
 pub const TUNNEL_SOURCE: &str = "203.0.113.64/26";
 /// Short requests a second, of each family.

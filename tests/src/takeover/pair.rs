@@ -46,7 +46,7 @@ pub(super) struct Pair<'a> {
     owner: usize,
 }
 
-const PLACES: [Lb; 2] = [Lb::First, Lb::Second];
+const PLACES: [Lb; 2] = Lb::BOTH;
 
 impl<'a> Pair<'a> {
     pub(super) fn start(world: &'a World, case: Case) -> Result<Self> {

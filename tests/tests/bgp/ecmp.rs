@@ -16,8 +16,6 @@ use foobar_tests::world::{Family, Lb, World};
 
 use crate::story::{BACKENDS, HELD, Pair, Streams, let_streams_talk, serve, world};
 
-const BOTH: [Lb; 2] = [Lb::First, Lb::Second];
-
 /// Has the router hash all flows anew, as often, where its kernel can, and says how many went to the other balancer.
 fn scatter(world: &World, streams: &Streams, rounds: RangeInclusive<u32>) -> Result<()> {
     let mut before = streams.paths(world)?;
@@ -52,7 +50,7 @@ fn flows_that_a_router_hashes_anew_while_balancers_leave_die_and_return_keep_the
     let _servers = serve(&world)?;
     let _router = Bird::start(&world, "")?;
     let mut pair = Pair::start(&world, [Place::default(); 2])?;
-    wait_routed(&world, &BOTH)?;
+    wait_routed(&world, &Lb::BOTH)?;
     paths::hash_by(&world, HashBy::Ports)?;
     let streams = Streams::open(&world)?;
     scatter(&world, &streams, 1..=3)?;
@@ -71,7 +69,7 @@ fn flows_that_a_router_hashes_anew_while_balancers_leave_die_and_return_keep_the
     wait_routed(&world, &[Lb::Second])?;
     let_streams_talk();
     pair.first.operate_balancer("undrain")?;
-    wait_routed(&world, &BOTH)?;
+    wait_routed(&world, &Lb::BOTH)?;
     scatter(&world, &streams, 4..=4)?;
     world.bridge().ip(&["link", "set", "lb2", "nomaster"])?;
     pair.second.kill()?;
@@ -80,7 +78,7 @@ fn flows_that_a_router_hashes_anew_while_balancers_leave_die_and_return_keep_the
     world.bridge().ip(&["link", "set", "lb2", "master", "br0"])?;
     pair.second.run()?;
     wait_announced(&mut pair.second)?;
-    wait_routed(&world, &BOTH)?;
+    wait_routed(&world, &Lb::BOTH)?;
     scatter(&world, &streams, 5..=5)?;
     streams.assert_whole()
 }
@@ -101,7 +99,7 @@ fn a_rehash_breaks_flows_where_balancers_do_not_steer_alike() -> Result<()> {
     let (mut first, mut second) = (start(Lb::First, 7)?, start(Lb::Second, 8)?);
     wait_announced(&mut first)?;
     wait_announced(&mut second)?;
-    wait_routed(&world, &BOTH)?;
+    wait_routed(&world, &Lb::BOTH)?;
     let streams = Streams::hold(&world, HELD, 0, 7)?;
     first.operate_balancer("drain")?;
     wait_routed(&world, &[Lb::Second])?;
@@ -154,8 +152,6 @@ fn balance(groups: &Groups<'_>, family: Family, had_all: Lb, used: &BTreeSet<usi
     Ok(())
 }
 
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
-
 #[test]
 fn a_resilient_group_gives_idle_buckets_alone_to_a_balancer_that_is_back_and_no_stream_breaks() -> Result<()>
 {
@@ -168,15 +164,15 @@ fn a_resilient_group_gives_idle_buckets_alone_to_a_balancer_that_is_back_and_no_
     let mut groups = Groups::new(&world, BUCKETS, IDLE_TIMER)?;
     let _router = Bird::start_as(&world, router)?;
     let mut pair = Pair::start(&world, [Place::default(); 2])?;
-    groups.wait_members(&BOTH)?;
+    groups.wait_members(&Lb::BOTH)?;
     paths::hash_by(&world, HashBy::Ports)?;
     let streams = Streams::hold(&world, FEW, 0, 7)?;
 
     // One leaves: its buckets go at once, used or not, and the others stay.
-    let before = FAMILIES.map(|family| groups.buckets(family));
+    let before = Family::BOTH.map(|family| groups.buckets(family));
     pair.first.operate_balancer("drain")?;
     groups.wait_members(&[Lb::Second])?;
-    for (family, before) in FAMILIES.into_iter().zip(before) {
+    for (family, before) in Family::BOTH.into_iter().zip(before) {
         ensure!(share(&before?, Lb::First) == HALF);
         ensure!(share(&groups.buckets(family)?, Lb::Second) == BUCKETS as usize);
     }
@@ -189,8 +185,8 @@ fn a_resilient_group_gives_idle_buckets_alone_to_a_balancer_that_is_back_and_no_
         used(&groups.buckets(Family::V6)?),
     ];
     pair.first.operate_balancer("undrain")?;
-    groups.wait_members(&BOTH)?;
-    for (family, used) in FAMILIES.into_iter().zip(&in_use) {
+    groups.wait_members(&Lb::BOTH)?;
+    for (family, used) in Family::BOTH.into_iter().zip(&in_use) {
         balance(&groups, family, Lb::Second, used)?;
     }
     for flows in streams.paths(&world)? {
@@ -199,7 +195,7 @@ fn a_resilient_group_gives_idle_buckets_alone_to_a_balancer_that_is_back_and_no_
     let more = Streams::hold(&world, FEW, 0, 8)?;
     for flows in more.paths(&world)? {
         ensure!(
-            BOTH.iter().all(|lb| flows.values().any(|by| by == lb)),
+            Lb::BOTH.iter().all(|lb| flows.values().any(|by| by == lb)),
             "{flows:?}"
         );
     }
@@ -208,7 +204,7 @@ fn a_resilient_group_gives_idle_buckets_alone_to_a_balancer_that_is_back_and_no_
     world.bridge().ip(&["link", "set", "lb2", "nomaster"])?;
     pair.second.kill()?;
     groups.wait_members(&[Lb::First])?;
-    for family in FAMILIES {
+    for family in Family::BOTH {
         ensure!(share(&groups.buckets(family)?, Lb::First) == BUCKETS as usize);
     }
     std::thread::sleep(NOT_USED + Duration::from_millis(900));
@@ -219,8 +215,8 @@ fn a_resilient_group_gives_idle_buckets_alone_to_a_balancer_that_is_back_and_no_
     world.bridge().ip(&["link", "set", "lb2", "master", "br0"])?;
     pair.second.run()?;
     wait_announced(&mut pair.second)?;
-    groups.wait_members(&BOTH)?;
-    for (family, used) in FAMILIES.into_iter().zip(&in_use) {
+    groups.wait_members(&Lb::BOTH)?;
+    for (family, used) in Family::BOTH.into_iter().zip(&in_use) {
         balance(&groups, family, Lb::First, used)?;
     }
     let_streams_talk();

@@ -26,7 +26,6 @@ use serde_json::Value;
 use crate::life::bird_of;
 use crate::story::{Pair, Streams, serve, usual, world};
 
-const BOTH: [Lb; 2] = [Lb::First, Lb::Second];
 /// The backend that dies.
 const DYING: Backend = 2;
 /// The longest that a status may take, on a busy machine: a third of what a hung BIRD would have cost.
@@ -114,7 +113,7 @@ fn a_bird_that_hangs_costs_the_daemon_nothing_is_told_of_and_is_replaced() -> Re
     let _router = Bird::start(&world, "")?;
     // Flows go from one balancer to the other and back while slots are moving: that takes a cluster.
     let mut pair = Pair::start_clustered(&world)?;
-    wait_routed(&world, &BOTH)?;
+    wait_routed(&world, &Lb::BOTH)?;
     let streams = Streams::hold(&world, 60, 0, 7)?;
     let usually = notice(&pair.first, dying)?;
     let dying = serve_again(&world, [&mut pair.first, &mut pair.second])?;
@@ -138,7 +137,7 @@ fn a_bird_that_hangs_costs_the_daemon_nothing_is_told_of_and_is_replaced() -> Re
     let replaced = stopped.elapsed();
     let status = wait_announced(&mut pair.first)?;
     ensure!(status["bgp"]["trouble"].is_null(), "{status:#}");
-    wait_routed(&world, &BOTH)?;
+    wait_routed(&world, &Lb::BOTH)?;
     let Seen {
         longest,
         answers,

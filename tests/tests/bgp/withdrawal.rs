@@ -10,8 +10,6 @@ use foobar_tests::world::{LB2, Lb, VIP};
 
 use crate::story::{BACKENDS, Pair, Streams, let_streams_talk, serve, usual, world};
 
-const BOTH: [Lb; 2] = [Lb::First, Lb::Second];
-
 /// Packets that a balancer has sent to backends.
 fn packets(balancer: &Balancer<'_>) -> Result<u64> {
     let status = balancer.status()?;
@@ -25,7 +23,7 @@ fn flows_are_spread_over_two_balancers_and_a_drained_one_loses_them_without_a_re
     let _servers = serve(&world)?;
     let router = Bird::start(&world, "")?;
     let mut pair = Pair::start(&world, [Place::default(); 2])?;
-    wait_routed(&world, &BOTH)?;
+    wait_routed(&world, &Lb::BOTH)?;
     let streams = Streams::open(&world)?;
     ensure!(packets(&pair.first)? > 300 && packets(&pair.second)? > 300);
 
@@ -58,7 +56,7 @@ fn flows_are_spread_over_two_balancers_and_a_drained_one_loses_them_without_a_re
     wait_routed(&world, &[Lb::Second])?;
 
     pair.first.operate_balancer("undrain")?;
-    wait_routed(&world, &BOTH)?;
+    wait_routed(&world, &Lb::BOTH)?;
     let status = wait_announced(&mut pair.first)?;
     ensure!(status["vips"][0]["owned"] == true, "{status:#}");
     let_streams_talk();
@@ -79,7 +77,7 @@ fn a_clean_stop_withdraws_first_and_a_return_announces_again() -> Result<()> {
     let _servers = serve(&world)?;
     let _router = Bird::start(&world, "")?;
     let mut pair = Pair::start(&world, [Place::default(); 2])?;
-    wait_routed(&world, &BOTH)?;
+    wait_routed(&world, &Lb::BOTH)?;
     let streams = Streams::open(&world)?;
     for _ in 0..2 {
         pair.first.stop()?;
@@ -89,7 +87,7 @@ fn a_clean_stop_withdraws_first_and_a_return_announces_again() -> Result<()> {
         let_streams_talk();
         pair.first.run()?;
         wait_announced(&mut pair.first)?;
-        wait_routed(&world, &BOTH)?;
+        wait_routed(&world, &Lb::BOTH)?;
         let_streams_talk();
     }
     streams.assert_whole()
@@ -165,7 +163,7 @@ fn a_dead_host_is_noticed_when_bfd_has_missed_three_packets_and_no_stream_breaks
     let _servers = serve(&world)?;
     let router = Bird::start(&world, "")?;
     let mut pair = Pair::start(&world, [Place::default(); 2])?;
-    wait_routed(&world, &BOTH)?;
+    wait_routed(&world, &Lb::BOTH)?;
     let streams = Streams::open(&world)?;
     let mut noticed = Vec::new();
     for _ in 0..DEATHS {
@@ -181,7 +179,7 @@ fn a_dead_host_is_noticed_when_bfd_has_missed_three_packets_and_no_stream_breaks
         world.bridge().ip(&["link", "set", "lb", "master", "br0"])?;
         pair.first.run()?;
         wait_announced(&mut pair.first)?;
-        wait_routed(&world, &BOTH)?;
+        wait_routed(&world, &Lb::BOTH)?;
     }
     streams.assert_whole()?;
     noticed.sort_unstable();
