@@ -19,6 +19,9 @@ pub struct Router<'a> {
     pub lines: &'a str,
     /// The kernel's table that it puts routes into.
     pub table: &'a str,
+    /// How often it speaks and hears BFD, by which both ends are bound, in milliseconds; three missed packets are a
+    /// dead neighbor.
+    pub bfd_interval_ms: u32,
 }
 
 impl Default for Router<'_> {
@@ -27,6 +30,7 @@ impl Default for Router<'_> {
             own_as: ROUTER_AS,
             lines: "",
             table: "main",
+            bfd_interval_ms: 50,
         }
     }
 }
@@ -50,13 +54,18 @@ impl<'a> Bird<'a> {
 
     /// Starts another one than the usual.
     pub fn start_as(world: &'a World, router: Router<'_>) -> Result<Self> {
-        let Router { own_as, lines, table } = router;
+        let Router {
+            own_as,
+            lines,
+            table,
+            bfd_interval_ms,
+        } = router;
         // BIRD knows tables by number.
         let table = if table == "main" { "254" } else { table };
         let file = |what: &str| world.directory().join(format!("router.{what}"));
         let mut text = format!(
             "log stderr all;\nrouter id {ROUTER};\nprotocol device {{ }}\n\
-             protocol bfd {{ interface \"*\" {{ interval 50 ms; multiplier 3; }}; }}\n"
+             protocol bfd {{ interface \"*\" {{ interval {bfd_interval_ms} ms; multiplier 3; }}; }}\n"
         );
         for family in ["ipv4", "ipv6"] {
             text += &format!(
