@@ -15,7 +15,6 @@ use serde_json::Value;
 
 const BACKENDS: u8 = 2;
 const SEED: u64 = 11;
-const PLACES: [Lb; 2] = Lb::BOTH;
 
 fn world() -> Result<World> {
     let mut world = World::new(BACKENDS)?;
@@ -74,7 +73,7 @@ fn two_balancers_agree_and_say_so_and_a_restart_comes_back() -> Result<()> {
     let world = world()?;
     let _servers = servers(&world)?;
     let mut pair = start(&world)?;
-    for lb in PLACES {
+    for lb in Lb::BOTH {
         let said = status_text(&world, lb);
         ensure!(said.contains("agrees") && said.contains(", ready"), "{said}");
     }
@@ -236,7 +235,7 @@ fn configurations_that_differ_are_told_and_a_change_waits_no_longer_than_a_momen
         backend(status, &backend_address(2).to_string())["slots"] == 0
     })?;
     until("the difference is told", || {
-        Ok(PLACES.into_iter().all(|lb| {
+        Ok(Lb::BOTH.into_iter().all(|lb| {
             pair[usize::from(lb == Lb::Second)]
                 .status()
                 .is_ok_and(|status| status["cluster"]["peers"][0]["same_configuration"] == false)

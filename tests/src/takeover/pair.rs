@@ -46,8 +46,6 @@ pub(super) struct Pair<'a> {
     owner: usize,
 }
 
-const PLACES: [Lb; 2] = Lb::BOTH;
-
 impl<'a> Pair<'a> {
     pub(super) fn start(world: &'a World, case: Case) -> Result<Self> {
         let mut config = Config {
@@ -185,7 +183,7 @@ impl<'a> Pair<'a> {
     /// Where the client sends packets for the VIP, and where it has to.
     fn ways(&self) -> Result<[String; 2]> {
         let vip = self.config.family.vip().to_string();
-        let owner = self.world.balancer(PLACES[self.owner])?.mac_of("eth0")?;
+        let owner = self.world.balancer(Lb::BOTH[self.owner])?.mac_of("eth0")?;
         let shown = self.world.client().ip(&["neigh", "show", &vip, "dev", "eth0"])?;
         let mut words = shown.split_whitespace().skip_while(|&word| word != "lladdr");
         Ok([words.nth(1).unwrap_or_default().to_owned(), owner])
@@ -241,7 +239,7 @@ impl<'a> Pair<'a> {
 
     /// The owner dies with its host, and the other takes the VIP.
     pub(super) fn die(&mut self) -> Result<()> {
-        let host = self.world.balancer(PLACES[self.owner])?;
+        let host = self.world.balancer(Lb::BOTH[self.owner])?;
         self.balancers[self.owner].kill()?;
         host.ip(&["link", "set", "eth0", "down"])?;
         self.owner = 1 - self.owner;

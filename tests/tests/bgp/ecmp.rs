@@ -133,6 +133,12 @@ fn used(buckets: &[Bucket]) -> BTreeSet<usize> {
     used.map(|(index, _)| index).collect()
 }
 
+/// The same of both families' groups.
+fn used_of_both(groups: &Groups<'_>) -> Result<[BTreeSet<usize>; 2]> {
+    let [v4, v6] = Family::BOTH.map(|family| groups.buckets(family));
+    Ok([used(&v4?), used(&v6?)])
+}
+
 /// Waits until the buckets that are not in use are the second's or the first's in equal numbers with the others, and
 /// says that no bucket that is in use went from the one that had all of them.
 fn balance(groups: &Groups<'_>, family: Family, had_all: Lb, used: &BTreeSet<usize>) -> Result<()> {
@@ -198,10 +204,7 @@ fn a_resilient_group_gives_idle_buckets_alone_to_a_balancer_that_is_back_and_no_
     std::thread::sleep(NOT_USED + Duration::from_millis(900));
 
     // It is back: streams stay where they are, and new ones go to both.
-    let in_use = [
-        used(&groups.buckets(Family::V4)?),
-        used(&groups.buckets(Family::V6)?),
-    ];
+    let in_use = used_of_both(&groups)?;
     pair.first.operate_balancer("undrain")?;
     groups.wait_members(&Lb::BOTH)?;
     for (family, used) in Family::BOTH.into_iter().zip(&in_use) {
@@ -226,10 +229,7 @@ fn a_resilient_group_gives_idle_buckets_alone_to_a_balancer_that_is_back_and_no_
         ensure!(share(&groups.buckets(family)?, Lb::First) == BUCKETS as usize);
     }
     std::thread::sleep(NOT_USED + Duration::from_millis(900));
-    let in_use = [
-        used(&groups.buckets(Family::V4)?),
-        used(&groups.buckets(Family::V6)?),
-    ];
+    let in_use = used_of_both(&groups)?;
     world.bridge().ip(&["link", "set", "lb2", "master", "br0"])?;
     pair.second.run()?;
     wait_announced(&mut pair.second)?;
