@@ -13,7 +13,7 @@ use crate::quic::{ServerId, ServerIdKey};
 use crate::settings::Settings;
 use crate::slot::{ColdSlot, HotSlots, Slot};
 use crate::target::{HotTargets, HotTunnel, HotTunnels, Target, TargetTraffic};
-use crate::vip::{Lease, PORT_RANGE_ENTRIES, PortRange, VIP_TABLE_ENTRIES, Vip, VipKey, VipTable};
+use crate::vip::{Lanes, Lease, PORT_RANGE_ENTRIES, PortRange, VIP_TABLE_ENTRIES, Vip, VipKey, VipTable};
 
 /// Raised by hand where the meaning of a field changes and its place doesn't.
 pub const VERSION: u64 = 3;
@@ -45,6 +45,8 @@ pub const HASH: u64 = fold(&[
     offset_of!(Vip, list),
     offset_of!(Vip, ranges),
     offset_of!(Vip, server_id_length),
+    offset_of!(Vip, lanes),
+    offset_of!(Lanes, members),
     size_of::<PortRange>(),
     PORT_RANGE_ENTRIES as usize,
     size_of::<VipTable>(),
@@ -113,7 +115,8 @@ const _: () = assert!(
 const _: () = {
     assert!(size_of::<Address>() == 16 && align_of::<Address>() == 8);
     assert!(size_of::<VipKey>() == 24);
-    assert!(size_of::<Vip>() == 64 && offset_of!(Vip, id) == 24);
+    assert!(size_of::<Vip>() == 64 && offset_of!(Vip, id) == 24 && offset_of!(Vip, lanes) == 56);
+    assert!(size_of::<Lanes>() == 8);
     assert!(size_of::<Lease>() == 8);
     assert!(size_of::<Slot>() == 8 && size_of::<ColdSlot>() == 16 && size_of::<HotSlots>() == 8);
     assert!(

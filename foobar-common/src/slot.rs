@@ -155,6 +155,12 @@ pub struct ColdSlot {
 /// Slots in an element of the hot slot array: array elements are multiples of 8 bytes.
 pub const HOT_LANES: u32 = 4;
 
+/// Elements of the hot slot array where there are so many slots: one lane for each, and half as many again for tables
+/// that VIPs share ([`crate::vip::Lanes`]). A shared table has two VIPs at least.
+pub const fn hot_elements(slots: u32) -> u32 {
+    (slots + slots / 2).div_ceil(HOT_LANES)
+}
+
 /// An element of the hot slot array: four slots.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -136,7 +136,69 @@ pub struct Vip {
     /// With [`VIP_QUIC`]: the configuration that its connection ids name, 0 to 6.
     pub quic_config: u8,
     /// Unused.
-    pub reserved: [u16; 3],
+    pub reserved: u16,
+    /// Where its hot slots are read. All else of an entry changes only with the half that it stands in; this, which is
+    /// read as one word, also while the entry is in force.
+    pub lanes: Lanes,
+}
+
+/// Where the hot slots of a VIP are read, in one word: its own by default, or a table that it shares with other VIPs
+/// whose slots name members in the same pattern. So what packets look at stays small where many VIPs have one pool of
+/// backends.
+///
+/// The cold slots are always the VIP's own, and its own hot ones always say what is in force, whoever reads them.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lanes {
+    /// What is added to the index of a slot, modulo 2^32, for the one whose hot entry is read.
+    pub distance: u32,
+    /// What is added to that hot entry, modulo 2^16, for the one of the VIP's slot.
+    pub members: u16,
+    /// Unused.
+    pub reserved: u16,
+}
+
+impl Lanes {
+    /// The VIP's own hot slots.
+    pub const OWN: Self = Self {
+        distance: 0,
+        members: 0,
+        reserved: 0,
+    };
+
+    /// The lanes as the word that the map holds.
+    #[inline(always)]
+    pub const fn to_word(self) -> u64 {
+        self.distance as u64 | (self.members as u64) << 32
+    }
+
+    /// The lanes that a word stands for.
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Self {
+        Self {
+            distance: word as u32,
+            members: (word >> 32) as u16,
+            reserved: 0,
+        }
+    }
+
+    /// The index of the slot whose hot entry is read for that of slot `index`.
+    #[inline(always)]
+    pub const fn index(self, index: u32) -> u32 {
+        index.wrapping_add(self.distance)
+    }
+
+    /// The hot entry that a lane stands for.
+    #[inline(always)]
+    pub const fn hot(self, lane: u16) -> u16 {
+        lane.wrapping_add(self.members)
+    }
+
+    /// The lane that stands for a hot entry.
+    #[inline(always)]
+    pub const fn lane(self, hot: u16) -> u16 {
+        hot.wrapping_sub(self.members)
+    }
 }
 
 /// The VIP table: two halves. It is one element of its map, so that the place of an entry, which is known only when
@@ -181,4 +243,37 @@ pub const MAX_LEASES: u32 = 4096;
 pub struct Lease {
     /// When it ends, CLOCK_MONOTONIC in nanoseconds; 0: not owned, `u64::MAX`: without an end.
     pub until_ns: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_the_bytes_of_their_word() {
+        let lanes = Lanes {
+            distance: 0x8765_4321,
+            members: 0xfedc,
+            reserved: 0,
+        };
+        assert_eq!(Lanes::from_word(lanes.to_word()), lanes);
+        // SAFETY: both are 8 plain bytes.
+        let bytes: u64 = unsafe { core::mem::transmute(lanes) };
+        assert_eq!(bytes, lanes.to_word());
+        assert_eq!(Lanes::from_word(0), Lanes::OWN);
+    }
+
+    #[test]
+    fn a_shared_lane_stands_for_any_hot_entry() {
+        let lanes = Lanes {
+            distance: 0u32.wrapping_sub(12),
+            members: 0xff00,
+            reserved: 0,
+        };
+        assert_eq!(lanes.index(20), 8);
+        for hot in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
+            assert_eq!(lanes.hot(lanes.lane(hot)), hot);
+            assert_eq!(Lanes::OWN.hot(hot), hot);
+        }
+    }
 }

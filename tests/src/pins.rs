@@ -16,7 +16,7 @@ use foobar_common::note::{FlowKey, NOTE_WAYS, Note, NoteEntry, NoteSet, PendingS
 use foobar_common::settings::Settings;
 use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots, Member, NONE, Phase, Slot};
 use foobar_common::target::Target;
-use foobar_common::vip::{VIP_TABLE_ENTRIES, VipKey};
+use foobar_common::vip::{Lanes, VIP_TABLE_ENTRIES, VipKey};
 
 use crate::world::{Backend, backend_of};
 
@@ -44,6 +44,8 @@ pub struct SlotRange {
     pub mask: u32,
     /// The flow hash's.
     pub seed: [u64; 2],
+    /// The place of the service's entry in the VIP table.
+    pub position: u32,
 }
 
 impl SlotRange {
@@ -94,7 +96,8 @@ impl Pins {
         let address = Address::from(service.ip());
         let key = VipKey::service(address, service.port().to_be(), TCP);
         for position in vip_positions(seed, address.words(), key.tail(), VIP_TABLE_ENTRIES - 1) {
-            let vip = self.vips.get(half * VIP_TABLE_ENTRIES + position);
+            let position = half * VIP_TABLE_ENTRIES + position;
+            let vip = self.vips.get(position);
             if vip.key.address == address && vip.key.tail() == key.tail() {
                 return Ok(SlotRange {
                     base: vip.slot_base,
@@ -103,10 +106,16 @@ impl Pins {
                         long(offset_of!(Settings, flow_seed)),
                         long(offset_of!(Settings, flow_seed) + 8),
                     ],
+                    position,
                 });
             }
         }
         bail!("the VIP table has no service {service}")
+    }
+
+    /// Whether the service reads its hot slots in a table that it shares with others.
+    pub fn is_sharing(&self, range: SlotRange) -> bool {
+        self.vips.get(range.position).lanes != Lanes::OWN
     }
 
     /// A slot's owners and phase.
@@ -192,7 +201,7 @@ impl Pins {
             if slot.phase() == Phase::Settled {
                 continue;
             }
-            self.put(index, Slot::settled(slot.current))?;
+            self.put(range, index, Slot::settled(slot.current))?;
             forgotten += 1;
         }
         Ok(forgotten)
@@ -203,10 +212,11 @@ impl Pins {
         range
             .all()
             .zip(slots)
-            .try_for_each(|(index, slot)| self.put(index, *slot))
+            .try_for_each(|(index, slot)| self.put(range, index, *slot))
     }
 
-    fn put(&mut self, index: u32, slot: Slot) -> Result<()> {
+    fn put(&mut self, range: SlotRange, index: u32, slot: Slot) -> Result<()> {
+        self.vips.set_lanes(range.position, Lanes::OWN);
         let mut cold = self.cold.get(&index, 0)?;
         cold[..8].copy_from_slice(&slot.to_word().to_ne_bytes());
         self.cold.set(index, cold, 0)?;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use etherparse::{NetSlice, SlicedPacket};
 use foobar_common::bench::Traffic;
 use foobar_common::slot::Phase;
-use foobar_tests::bench::case::{BASE, CASES, Case, Met, Row, SENT, named};
+use foobar_tests::bench::case::{BASE, CASES, Case, Met, Row, SENT, named, rows};
 use foobar_tests::bench::measure::{Invalid, check};
 use foobar_tests::bench::programs::Programs;
 use foobar_tests::bench::traffic::{bytes, traffic};
@@ -20,12 +20,8 @@ fn base() -> Result<Case> {
 fn every_case_takes_the_way_that_it_claims() -> Result<()> {
     let mut programs = Programs::load()?;
     for case in CASES {
-        assert_eq!(
-            check(&mut programs, &Row::new(*case, case.flows[0]))?,
-            Ok(()),
-            "{}",
-            case.name
-        );
+        let row = rows(&[*case])[0];
+        assert_eq!(check(&mut programs, &row)?, Ok(()), "{}", case.name);
     }
     Ok(())
 }

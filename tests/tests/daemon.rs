@@ -21,5 +21,7 @@ mod quic;
 mod ranges;
 #[path = "daemon/refusals.rs"]
 mod refusals;
+#[path = "daemon/sharing.rs"]
+mod sharing;
 #[path = "daemon/story.rs"]
 mod story;

@@ -85,6 +85,7 @@ fn every_planted_fault_is_found() -> Result<()> {
         let misleads = match fault {
             Fault::WrongSlot
             | Fault::WrongSeed
+            | Fault::StaleSlots
             | Fault::SwappedBackendMac
             | Fault::MissingLengthCheck
             | Fault::DeniedSource

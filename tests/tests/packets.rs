@@ -23,6 +23,8 @@ mod quic;
 mod ranges;
 #[path = "packets/refusals.rs"]
 mod refusals;
+#[path = "packets/sharing.rs"]
+mod sharing;
 #[path = "packets/slots.rs"]
 mod slots;
 #[path = "packets/solicitations.rs"]

@@ -16,7 +16,9 @@ use foobar_common::settings::Settings;
 use foobar_common::slot::{HOT_LANES, Member, NONE, Phase, Slot, UNSETTLED};
 use foobar_common::steering::{Segment, Tracking, decide};
 use foobar_common::target::{TARGET_DOWN, TARGET_GONE};
-use foobar_common::vip::{VIP_CANDIDATES, VIP_SOURCE_HASH, VIP_STRICT, VIP_TRACK_ALL, VIP_TRACK_NONE, Vip};
+use foobar_common::vip::{
+    Lanes, VIP_CANDIDATES, VIP_SOURCE_HASH, VIP_STRICT, VIP_TRACK_ALL, VIP_TRACK_NONE, Vip,
+};
 
 use crate::forward::count;
 use crate::maps::{COLD_SLOTS, HOT_SLOTS, LEASES, TARGETS};
@@ -67,15 +69,22 @@ pub fn placing(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) 
 pub fn place(settings: &Settings, vip: &Vip, source: [u64; 2], ports_be: u32) -> Option<Place> {
     let hash = placing(settings, vip, source, ports_be);
     let index = vip.slot_base + (hash as u32 & vip.slot_mask);
-    let element = HOT_SLOTS.get_ptr(index / HOT_LANES)?;
+    // SAFETY: a word of an array map, which the daemon writes as one, also while the entry is in force.
+    let lanes = Lanes::from_word(unsafe { (&raw const vip.lanes).cast::<u64>().read_volatile() });
+    let lane = lanes.index(index);
+    let element = HOT_SLOTS.get_ptr(lane / HOT_LANES)?;
     // SAFETY: a pointer to a lane of an element of an array map; the daemon writes each as one.
-    let hot = unsafe {
+    let lane = unsafe {
         element
             .cast::<u16>()
-            .add((index % HOT_LANES) as usize)
+            .add((lane % HOT_LANES) as usize)
             .read_volatile()
     };
-    Some(Place { hash, index, hot })
+    Some(Place {
+        hash,
+        index,
+        hot: lanes.hot(lane),
+    })
 }
 
 /// The slot whose `current` a packet goes to where nothing but the slot decides: one that is settled and has a

@@ -47,8 +47,9 @@ pub fn at(position: u32) -> &'static Vip {
     let entry = maps::vip_table()
         .cast::<Vip>()
         .wrapping_add(within::<{ 2 * VIP_TABLE_ENTRIES - 1 }>(position));
-    // SAFETY: a pointer into an array map, inside of the table by the mask; the map lives as long as the program; the daemon writes only to the
-    // half that is not active, and waits for running programs before it does so again.
+    // SAFETY: a pointer into an array map, inside of the table by the mask; the map lives as long as the program; the
+    // daemon writes only to the half that is not active, and waits for running programs before it does so again. What
+    // it writes to an active entry, `lanes`, is only read as a word of its own, by `place`.
     unsafe { &*entry }
 }
 

@@ -328,6 +328,8 @@ pub struct VipStatus {
     pub slots: u32,
     /// Slots by phase.
     pub phases: PhaseCounts,
+    /// Whether packets read its settled slots in a table that it shares with other VIPs.
+    pub shares_slots: bool,
     /// Frames sent to its backends.
     pub packets: u64,
     /// Their bytes.

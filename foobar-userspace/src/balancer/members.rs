@@ -3,8 +3,12 @@
 //! An id is the index of a target in the data plane. Slots and notes name members by it, and outlive the
 //! member: an id given out too early would hand the old member's flows to the new one. The pool does not look
 //! for names itself; the caller, who reads slots and notes, says which are left.
+//!
+//! Each VIP has a block of ids, if there is room for one, that its members' ids are from as far as they suffice: VIPs of
+//! one pool of backends then have ids that differ by a constant ([`super::sharing`]).
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 
 /// The greatest id: the top bit of 16 is the data plane's.
 pub const MAX_ID: u16 = 32_767;
@@ -56,6 +60,48 @@ impl MemberPool {
         Some(id)
     }
 
+    /// As [`Self::allocate`], of a block as long as that has a free one.
+    pub fn allocate_in(&mut self, block: &Range<u16>) -> Option<u16> {
+        let Some(place) = self.free.iter().position(|id| block.contains(id)) else {
+            return self.allocate();
+        };
+        let id = self.free.remove(place)?;
+        self.members.insert(id);
+        Some(id)
+    }
+
+    /// The first `length` ids in a row that are free and in none of the blocks; an empty block where there are none.
+    #[must_use]
+    pub fn free_block<'a>(&self, length: u16, blocks: impl Iterator<Item = &'a Range<u16>>) -> Range<u16> {
+        let mut free: Vec<u16> = self.free.iter().copied().collect();
+        free.sort_unstable();
+        let mut blocks: Vec<&Range<u16>> = blocks.filter(|block| !block.is_empty()).collect();
+        blocks.sort_unstable_by_key(|block| block.start);
+        let mut blocks = blocks.into_iter().peekable();
+        let mut run = 0..0;
+        for id in free {
+            while blocks.next_if(|block| block.end <= id).is_some() {}
+            if blocks.peek().is_some_and(|block| block.contains(&id)) {
+                continue;
+            }
+            run = if run.end == id {
+                run.start..id + 1
+            } else {
+                id..id + 1
+            };
+            if run.len() == usize::from(length) {
+                return run;
+            }
+        }
+        0..0
+    }
+
+    /// How many ids there are.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.free.len() + self.members.len() + self.retired.len()
+    }
+
     /// The member is gone; its id waits for [`MemberPool::reclaim`]. False where it was no member's.
     pub fn release(&mut self, id: u16) -> bool {
         let known = self.members.remove(&id);
@@ -105,6 +151,29 @@ mod tests {
         assert_eq!(
             (pool.allocate(), pool.allocate(), pool.allocate()),
             (Some(2), Some(1), None)
+        );
+    }
+
+    #[test]
+    fn blocks_are_of_free_ids_in_a_row() {
+        let mut pool = MemberPool::adopt(20, [4, 12], []);
+        assert_eq!(pool.free_block(3, [].iter()), 1..4);
+        assert_eq!(pool.free_block(4, [].iter()), 5..9);
+        let blocks = [5..9, 13..15, 0..0];
+        assert_eq!(pool.free_block(3, blocks.iter()), 1..4);
+        assert_eq!(pool.free_block(4, blocks.iter()), 15..19);
+        assert!(pool.free_block(7, blocks.iter()).is_empty());
+        // Ids of the block, then any.
+        let ids = [(); 4].map(|()| pool.allocate_in(&(15..18)));
+        assert_eq!(ids, [Some(15), Some(16), Some(17), Some(1)]);
+        assert_eq!(pool.capacity(), 20);
+        // Of a block, too, the latest freed comes last.
+        assert!(pool.release(16) && pool.release(15));
+        assert_eq!(pool.reclaim(|id| id == 15), [16]);
+        assert_eq!(pool.reclaim(|_| false), [15]);
+        assert_eq!(
+            [(); 2].map(|()| pool.allocate_in(&(15..18))),
+            [Some(16), Some(15)]
         );
     }
 

@@ -7,9 +7,11 @@
 //! - [`plan`]: which members take part, given their health.
 //! - [`slots`]: how the owners of slots change, with their history.
 //! - [`members`]: which id a member may have.
+//! - [`sharing`]: which VIPs' slots can be read in one place.
 
 pub mod members;
 pub mod plan;
+pub mod sharing;
 pub mod slots;
 pub mod table;
 

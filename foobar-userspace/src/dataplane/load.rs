@@ -16,7 +16,7 @@ use foobar_common::fragment::{FragmentKey, FragmentNote};
 use foobar_common::note::{MAX_SLOTS, PENDING_WAYS, note_sets};
 use foobar_common::quic::{ServerId, ServerIdKey};
 use foobar_common::settings::{MAX_PEERS, Settings, mac_word};
-use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots};
+use foobar_common::slot::{ColdSlot, HOT_LANES, HotSlots, hot_elements};
 use foobar_common::target::{COUNTER_ROW_STEP, HotTunnel, Target, TargetTraffic};
 use foobar_common::vip::{PortRange, Vip};
 
@@ -399,7 +399,7 @@ fn load(bytes: &[u8], pins: Option<&Pins>, sizes: Sizes, features: Features) -> 
     let mut loader = EbpfLoader::new();
     loader
         .override_global("FEATURES", &features, true)
-        .map_max_entries("HOT_SLOTS", slots / HOT_LANES)
+        .map_max_entries("HOT_SLOTS", hot_elements(slots))
         .map_max_entries("COLD_SLOTS", slots)
         .map_max_entries("TARGETS", sizes.targets.max(1) + 1)
         .map_max_entries("TARGET_TRAFFIC", counters)

@@ -1,4 +1,5 @@
-//! The two-choice VIP table, built collision-free in the idle half and put in force by one store.
+//! The two-choice VIP table, built collision-free in the idle half and put in force by one store; and where an entry
+//! in force reads its hot slots, which alone changes in place.
 
 use std::io;
 use std::mem::offset_of;
@@ -11,7 +12,8 @@ use aya::maps::MapData;
 use foobar_common::flow::vip_positions;
 use foobar_common::settings::{FILTER_WORDS, Settings, filter_bit};
 use foobar_common::vip::{
-    Lease, MAX_LEASES, MAX_RANGES, PORT_RANGE_ENTRIES, PortRange, VIP_TABLE_ENTRIES, Vip, VipKind,
+    Lanes, Lease, MAX_LEASES, MAX_RANGES, PORT_RANGE_ENTRIES, PortRange, VIP_TABLE_ENTRIES, Vip, VipKey,
+    VipKind,
 };
 
 use super::counters::Value;
@@ -47,6 +49,16 @@ impl VipEntries {
     pub fn get(&self, position: u32) -> Vip {
         self.0.get(position)
     }
+
+    /// Lets the entry at a place in the whole table read its hot slots elsewhere.
+    pub fn set_lanes(&self, position: u32, lanes: Lanes) {
+        set_lanes(&self.0, position, lanes);
+    }
+}
+
+fn set_lanes(vips: &Region<Vip>, position: u32, lanes: Lanes) {
+    vips.u64(position, offset_of!(Vip, lanes))
+        .store(lanes.to_word(), Ordering::Release);
 }
 
 /// Gives each entry one of its two positions, moving others to their second one where need be (cuckoo
@@ -178,11 +190,15 @@ impl DataPlane {
             .store(u16::from(drained), Ordering::Release);
     }
 
-    fn active_half(&self) -> u32 {
+    /// The seed of the table in force; its lowest bit names the half.
+    fn vip_seed(&self) -> u64 {
         self.settings
             .u64(0, offset_of!(Settings, vip_seed))
-            .load(Ordering::Acquire) as u32
-            & 1
+            .load(Ordering::Acquire)
+    }
+
+    fn active_half(&self) -> u32 {
+        self.vip_seed() as u32 & 1
     }
 
     /// The entries in force, as they were given to [`Self::set_services`].
@@ -256,6 +272,18 @@ impl DataPlane {
         Ok(())
     }
 
+    /// Lets the service of this key in force, if there is one, read its hot slots elsewhere, by one store.
+    pub fn set_lanes(&self, key: &VipKey, lanes: Lanes) {
+        let seed = self.vip_seed();
+        let words = key.address.words();
+        for position in vip_positions(seed, words, key.tail(), VIP_TABLE_ENTRIES - 1) {
+            let element = (seed as u32 & 1) * VIP_TABLE_ENTRIES + position;
+            if self.vips.get(element).key == *key {
+                set_lanes(&self.vips, element, lanes);
+            }
+        }
+    }
+
     /// The leases, for who renews them beside the daemon's loop.
     pub fn leases(&self) -> Leases {
         self.leases.clone()
@@ -276,7 +304,6 @@ impl DataPlane {
 mod tests {
     use super::*;
     use foobar_common::address::Address;
-    use foobar_common::vip::VipKey;
     use std::net::Ipv4Addr;
 
     fn entries(count: u32) -> Services {

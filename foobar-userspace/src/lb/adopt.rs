@@ -9,9 +9,10 @@ use foobar_common::target::{
     TARGET_CUT, TARGET_DOWN, TARGET_DRAINED, TARGET_GONE, TARGET_GUE, TARGET_IPIP, TARGET_JUDGED,
     TARGET_REMOVED, TARGET_RESOLVED, TARGET_USED, Target,
 };
-use foobar_common::vip::VipKind;
+use foobar_common::vip::{Lanes, VipKind};
 
 use super::admission::Admission;
+use super::apply::block_length;
 use super::entry;
 use super::member::Member;
 use super::steering::{Steering, Vip};
@@ -45,6 +46,8 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
             continue;
         };
         next_vip = next_vip.max(entry.id + 1);
+        // Nobody knows any more whose table it shares. Its own slots say the same.
+        plane.set_lanes(&entry.key, Lanes::OWN);
         let Some(wanted) = config.vips.iter().find(|vip| vip.service() == service) else {
             continue;
         };
@@ -92,6 +95,9 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
             base: entry.slot_base,
             table,
             members,
+            block: 0..0,
+            lanes: Lanes::OWN,
+            pattern: None,
             config,
             serving: Serving::Healthy,
             waiting: false,
@@ -119,6 +125,7 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
         );
     }
     let pool = MemberPool::adopt(plane.highest_target(), members, others);
+    set_blocks_aside(&mut vips, config, pool.capacity());
     let leases = plane
         .services()
         .iter()
@@ -130,6 +137,20 @@ pub(super) fn adopt(plane: DataPlane, ingress: u32, config: &Config, now_ns: u64
     steering.leases = leases;
     steering.admission = admission;
     steering
+}
+
+/// Gives VIPs the ids from their members' first on, as [`block_length`] says, and no further than the next VIP's first.
+fn set_blocks_aside(vips: &mut [Vip], config: &Config, capacity: usize) {
+    let end = Id::try_from(capacity + 1).unwrap_or(Id::MAX);
+    let first = |vip: &Vip| vip.members.iter().map(|member| member.id).min().unwrap_or(end);
+    let mut firsts: Vec<Id> = vips.iter().map(first).collect();
+    firsts.sort_unstable();
+    for vip in vips {
+        let start = first(vip);
+        let next = firsts.iter().find(|&&next| next > start).unwrap_or(&end);
+        let length = block_length(config, &vip.config, capacity);
+        vip.block = start..start.saturating_add(length).min(*next);
+    }
 }
 
 /// The members of a VIP. An address that is there twice (its index was being changed when the daemon was

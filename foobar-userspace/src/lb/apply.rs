@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use foobar_common::address::Address;
 use foobar_common::slot::ColdSlot;
-use foobar_common::vip::{VIP_RESET, Vip as Entry, VipKey};
+use foobar_common::vip::{Lanes, VIP_RESET, Vip as Entry, VipKey};
 
 use super::entry;
 use super::member::Member;
@@ -50,7 +50,7 @@ impl Steering {
                 .position(|have| have.config.service() == vip.service())
             {
                 Some(place) => self.update(place, vip, now_ns),
-                None => self.add(vip),
+                None => self.add(vip, block_length(config, vip, self.pool.capacity())),
             }
         }
         self.vips.sort_by_key(|vip| {
@@ -77,6 +77,7 @@ impl Steering {
         self.keep_admission(admission);
         for vip in gone {
             tracing::warn!(vip = vip.config.name, service = %vip.config.service(), "VIP removed: its packets are no longer taken, its flows end");
+            self.shared.leave(vip.base, vip.lanes);
             for member in vip.members {
                 self.retire(&member);
             }
@@ -85,7 +86,8 @@ impl Steering {
         Ok(())
     }
 
-    fn add(&mut self, config: &config::Vip) {
+    /// Adds a VIP, with so many ids set aside for its members.
+    fn add(&mut self, config: &config::Vip, block: u16) {
         let Some(base) = self.free_slots(config.slots) else {
             self.leave_out(format!(
                 "VIP {}: no room for its {} slots. Raise limits.slots, `foobar lb detach`, and start again",
@@ -114,14 +116,24 @@ impl Steering {
             base,
             table,
             members: Vec::new(),
+            block: self
+                .pool
+                .free_block(block, self.vips.iter().map(|vip| &vip.block)),
+            lanes: Lanes::OWN,
+            pattern: None,
             serving: Serving::Nobody,
             waiting: false,
             digest: None,
             recovered_ns: 0,
         };
-        for backend in &config.backends {
+        for backend in by_address(config) {
             self.enlist(&mut vip, backend, true);
         }
+        let place = |member: &Member| {
+            let backends = &mut config.backends.iter();
+            backends.position(|backend| backend.address == member.address)
+        };
+        vip.members.sort_by_key(place);
         tracing::info!(vip = config.name, service = %config.service(), backends = vip.members.len(), "VIP added");
         self.vips.push(vip);
     }
@@ -158,7 +170,7 @@ impl Steering {
             ..config.clone()
         };
         self.reroute(&mut vip);
-        for backend in &config.backends {
+        for backend in by_address(config) {
             match vip
                 .members
                 .iter_mut()
@@ -207,7 +219,7 @@ impl Steering {
 
     fn enlist(&mut self, vip: &mut Vip, backend: &Backend, founding: bool) {
         let address = backend.address;
-        let Some(id) = self.pool.allocate() else {
+        let Some(id) = self.pool.allocate_in(&vip.block) else {
             self.leave_out(format!(
                 "backend {address} of VIP {}: no free target. Reload when drained backends are gone; or raise limits.targets, `foobar lb detach`, and start again",
                 vip.config.name
@@ -347,6 +359,23 @@ impl Steering {
     }
 }
 
+/// A VIP's backends in an order that other VIPs of theirs have too, whatever the configuration's is.
+fn by_address(vip: &config::Vip) -> Vec<&Backend> {
+    let mut backends: Vec<&Backend> = vip.backends.iter().collect();
+    backends.sort_unstable_by_key(|backend| backend.address);
+    backends
+}
+
+/// How many ids are set aside for a VIP's members: for as many again as it has, and some, as far as there is room for
+/// that in all VIPs.
+pub(super) fn block_length(config: &Config, vip: &config::Vip, capacity: usize) -> u16 {
+    const MORE: usize = 8;
+    let all: usize = config.vips.iter().map(|vip| vip.backends.len()).sum();
+    let own = vip.backends.len();
+    let length = (own * capacity / all.max(1)).clamp(own, 2 * own + MORE);
+    length.try_into().unwrap_or(u16::MAX)
+}
+
 /// The keys of a configuration's entries in the data plane's table.
 fn keys(config: &Config) -> Vec<Entry> {
     let addresses: BTreeSet<IpAddr> = config.vips.iter().map(|vip| vip.address).collect();
@@ -366,6 +395,7 @@ fn entry_of(vip: &Vip) -> Entry {
     Entry {
         id: vip.id,
         slot_base: vip.base,
+        lanes: vip.lanes,
         ..entry::of(&vip.config)
     }
 }

@@ -413,6 +413,7 @@ impl Daemon {
             self.check();
             self.next_sweep = Instant::now() + SWEEP.max(begin.elapsed() * 10);
         }
+        self.steering.share_slots(now_ns);
         let is_tracked = !self.config.vrrp.is_empty() || self.config.bgp.is_some();
         if is_tracked && begin >= self.next_look {
             self.next_look = begin + ATTACHED;

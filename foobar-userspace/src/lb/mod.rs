@@ -21,6 +21,7 @@ mod peers;
 pub(crate) mod preflight;
 mod presence;
 mod server_ids;
+mod sharing;
 mod steering;
 mod sweep;
 mod view;

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 use foobar_common::check::mark_of;
 use foobar_common::note::{FlowKey, Note};
 use foobar_common::slot::{ColdSlot, Member as Id};
 use foobar_common::target::{TARGET_GONE, TARGET_USED};
+use foobar_common::vip::Lanes;
 
 use super::admission::Admission;
 use super::canary;
@@ -15,6 +17,7 @@ use super::member::Member;
 use super::peers::Peers;
 use crate::balancer::members::MemberPool;
 use crate::balancer::plan::{self, Serving};
+use crate::balancer::sharing::SharedTables;
 use crate::balancer::slots::{History, SlotTable};
 use crate::balancer::table::TableKind;
 use crate::cluster::message::Digest;
@@ -36,6 +39,12 @@ pub(super) struct Vip {
     pub(super) table: SlotTable,
     /// Its members, those that are on their way out included.
     pub(super) members: Vec<Member>,
+    /// The ids that are set aside for them.
+    pub(super) block: Range<Id>,
+    /// Where its hot slots are read.
+    pub(super) lanes: Lanes,
+    /// The pattern of its owners, and the revision of the table that it is of.
+    pub(super) pattern: Option<(u64, u64)>,
     /// Who serves.
     pub(super) serving: Serving,
     /// A change that may wait does, because there is no room for the notes that it would make. (Single slots
@@ -117,6 +126,8 @@ pub(super) struct Steering {
     pub(super) has_news: bool,
     /// What is known of the services' canaries; none where there is no canary.
     pub(super) canaries: canary::Known,
+    /// Tables of hot slots that VIPs share.
+    pub(super) shared: SharedTables,
     /// What peers know of the notes, where there are peers.
     pub(super) renewals: Option<Renewals>,
     /// Notes that were used well after the last use that peers know of, found by sweeps: to be told.
@@ -132,7 +143,9 @@ impl Steering {
         next_vip: u32,
     ) -> Self {
         let seed = plane.flow_seed();
+        let shared = SharedTables::adopt(plane.shared_slots());
         Self {
+            shared,
             plane,
             vips,
             pool,
@@ -266,8 +279,12 @@ impl Steering {
 
     /// Writes the slots that changed.
     pub(super) fn flush(&mut self, place: usize) {
+        let changed = self.vips[place].table.take_changed();
+        if !changed.is_empty() {
+            self.unshare(place);
+        }
         let vip = &mut self.vips[place];
-        for index in vip.table.take_changed() {
+        for index in changed {
             let ColdSlot { slot, since_ns } = vip.table.slots()[index as usize];
             self.plane.set_slot(vip.base + index, slot, since_ns);
         }
@@ -295,7 +312,7 @@ impl Steering {
     /// A member begins the life of this name, under another index; gives what it was until now, whose index is to be
     /// retired when no slot names it any more.
     pub(super) fn begin_life(&mut self, place: usize, id: Id, incarnation: u64) -> Option<Member> {
-        let Some(fresh) = self.pool.allocate() else {
+        let Some(fresh) = self.pool.allocate_in(&self.vips[place].block) else {
             tracing::error!("no free target for a backend that was given up: raise limits.targets");
             return None;
         };

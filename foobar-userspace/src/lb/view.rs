@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use foobar_common::counters::Counter;
 use foobar_common::slot::Phase;
+use foobar_common::vip::Lanes;
 
 use super::steering::{Steering, Vip};
 use crate::admin::{
@@ -135,6 +136,7 @@ impl Steering {
             waiting: vip.waiting,
             waiting_slots: vip.table.waiting(),
             slots: vip.config.slots,
+            shares_slots: vip.lanes != Lanes::OWN,
             phases: PhaseCounts {
                 settled: vip.table.count(Phase::Settled),
                 open: vip.table.count(Phase::Open),

@@ -76,6 +76,15 @@ pub enum Way {
     Candidates,
 }
 
+/// Whose the backends of VIPs are, where there are several VIPs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pools {
+    /// All VIPs have the same backends, so that their slots can be read in one place.
+    One,
+    /// Each VIP has its own.
+    Own,
+}
+
 /// What the packet's flow meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Met {
@@ -194,6 +203,8 @@ pub struct Case {
     pub claim: Claim,
     /// At how many flows it is measured.
     pub flows: &'static [u64],
+    /// Whose the backends are.
+    pub pools: Pools,
 }
 
 impl Case {
@@ -222,6 +233,7 @@ const fn case(name: &'static str, family: Family, packet: Packet, met: Met, clai
         way: Way::L2,
         claim,
         flows: FEW_AND_MANY,
+        pools: Pools::One,
     }
 }
 
@@ -238,6 +250,9 @@ const fn by(way: Way, case: Case) -> Case {
 /// The case that all dimensions vary from.
 pub const BASE: &str = "v4-tcp-settled-l2";
 
+/// The same with backends of their own for every VIP: only VIPs vary.
+const OWN_POOLS: &str = "v4-tcp-settled-l2-pools";
+
 use Family::{V4, V6};
 use Met::{Denied, NoMember, Noted, Nothing, Slots};
 use Packet::{Data, Datagram, Error, Quic, Syn};
@@ -249,6 +264,10 @@ pub const CASES: &[Case] = &[
         &[ONE, MANY, MILLION, TEN_MILLION],
         case(BASE, V4, Data, Slots(Settled), SENT),
     ),
+    Case {
+        pools: Pools::Own,
+        ..at(&[], case(OWN_POOLS, V4, Data, Slots(Settled), SENT))
+    },
     case("v6-tcp-settled-l2", V6, Data, Slots(Settled), SENT),
     case("v4-udp-settled-l2", V4, Datagram, Slots(Settled), SENT),
     case("v6-udp-settled-l2", V6, Datagram, Slots(Settled), SENT),
@@ -360,12 +379,17 @@ pub fn rows(cases: &[Case]) -> Vec<Row> {
     let mut rows = Vec::new();
     for &case in cases {
         rows.extend(case.flows.iter().map(|&flows| Row::new(case, flows)));
-        if case.name != BASE {
+        if ![BASE, OWN_POOLS].contains(&case.name) {
             continue;
         }
         let base = Row::new(case, MILLION);
         for (vips, slots) in [(1, 4_096), (16, 65_536), (100, 4_096), (1_000, 4_096)] {
-            rows.push(Row { vips, slots, ..base });
+            if vips > 1 || case.name == BASE {
+                rows.push(Row { vips, slots, ..base });
+            }
+        }
+        if case.name != BASE {
+            continue;
         }
         for backends in [3, 16, 1_000] {
             rows.push(Row { backends, ..base });

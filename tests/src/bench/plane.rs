@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
+use foobar::balancer::sharing::SharedTables;
 use foobar::dataplane::{DataPlane, ListEntry, OuterSource, Sizes, SourceTrie, monotonic_ns};
 use foobar_common::address::Address;
 use foobar_common::admission::{
@@ -15,7 +16,7 @@ use foobar_common::target::{TARGET_GUE, TARGET_IPIP, TARGET_RESOLVED, TARGET_USE
 use foobar_common::time::note_lifetime;
 use foobar_common::vip::{VIP_CANDIDATES, VIP_LIST, VIP_QUIC, VIP_RESET, VIP_TRACK_NONE, Vip, VipKey};
 
-use super::case::{Met, Packet, Row, Way};
+use super::case::{Met, Packet, Pools, Row, Way};
 use super::traffic::{PORT, QUIC_CONFIG, SERVER_ID};
 use crate::packets::frame::{Mac, OWN};
 
@@ -103,6 +104,7 @@ impl Plane {
             Met::Nothing | Met::NoMember | Met::Denied => Phase::Settled,
         });
         plane.set_services()?;
+        plane.share_slots();
         Ok(plane)
     }
 
@@ -146,7 +148,11 @@ impl Plane {
         for vip in 0..self.row.vips {
             for place in 0..self.row.slots {
                 // Neither neighbours nor strides of slots have one owner.
-                let pick = (u64::from(place).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+                let pool = match self.row.case.pools {
+                    Pools::One => 0,
+                    Pools::Own => u64::from(vip) << 32,
+                };
+                let pick = ((pool | u64::from(place)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
                 let current = self.member(vip, pick);
                 let slot = match (self.row.case.met, phase) {
                     (Met::NoMember, _) => Slot::settled(NONE),
@@ -168,8 +174,28 @@ impl Plane {
 
     /// A member of a VIP. Where there are more members than targets, VIPs share some.
     fn member(&self, vip: u32, pick: u32) -> Member {
-        let backend = pick % self.row.backends;
-        ((vip * self.row.backends + backend) % self.members + 1) as Member
+        let block = vip % (self.members / self.row.backends);
+        (block * self.row.backends + pick % self.row.backends + 1) as Member
+    }
+
+    /// Lets VIPs of one pool read one table, as the daemon does it where all their slots are settled.
+    fn share_slots(&self) {
+        let mut tables = SharedTables::new(self.plane.shared_slots());
+        let services = self.plane.services();
+        for vip in services.iter().filter(|vip| vip.key.port_be != 0) {
+            let held: Vec<Slot> = (vip.slot_base..=vip.slot_base + vip.slot_mask)
+                .map(|index| self.plane.slot(index).0)
+                .collect();
+            if self.row.vips == 1 || held.iter().any(|slot| slot.phase() != Phase::Settled) {
+                return;
+            }
+            let owners: Vec<Member> = held.iter().map(|slot| slot.current).collect();
+            let lanes = tables.join(vip.slot_base, &owners).or_else(|| {
+                self.plane.set_shared_slots(tables.found(&owners)?, &owners);
+                tables.join(vip.slot_base, &owners)
+            });
+            self.plane.set_lanes(&vip.key, lanes.unwrap_or_default());
+        }
     }
 
     fn set_services(&mut self) -> Result<()> {

@@ -131,6 +131,7 @@ mod tests {
             base: 512,
             mask: 255,
             seed: [3, 5],
+            position: 0,
         };
         let key = |&port: &u16| {
             let flow = flow(port);

@@ -1,6 +1,6 @@
 //! The real program with maps of its own, set up as a world says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,7 +15,7 @@ use foobar_common::target::{
     TARGET_RESOLVED, TARGET_USED, Target, TargetCounters,
 };
 use foobar_common::time::ticks;
-use foobar_common::vip::{Vip, VipKey};
+use foobar_common::vip::{Lanes, Vip, VipKey};
 
 use super::change::Change;
 use super::entries::{entries, entry, limit_of, policy, server_ids, until};
@@ -43,6 +43,8 @@ pub(super) struct Bench {
     plane: DataPlane,
     fault: Option<Fault>,
     features: Features,
+    /// The ids of services that read their hot slots elsewhere.
+    sharing: BTreeSet<u32>,
     /// The bucket of answers to what is too big, which outlives an episode.
     pub(super) answers: Bucket,
 }
@@ -78,6 +80,7 @@ impl Bench {
             plane,
             fault,
             features,
+            sharing: BTreeSet::new(),
             answers: Bucket::default(),
         })
     }
@@ -107,6 +110,7 @@ impl Bench {
         for (&member, &backend) in &world.members {
             self.set_member(member, backend);
         }
+        self.sharing.clear();
         for (index, &slot) in (0..).zip(&world.slots) {
             self.set_slot(world, index, slot);
         }
@@ -118,6 +122,7 @@ impl Bench {
             .iter()
             .map(|service| entry(world, service))
             .collect();
+        self.share(&mut entries);
         for (lease, (&address, vip)) in (0..).zip(&world.addresses) {
             entries.push(Vip {
                 key: VipKey::address(address.into()),
@@ -157,8 +162,37 @@ impl Bench {
         Ok(())
     }
 
+    /// Lets some services read their hot slots elsewhere, until one of them changes. Unlike the daemon's, these need not
+    /// be settled, and what is added to their lanes is any number.
+    fn share(&mut self, entries: &mut [Vip]) {
+        let mut room = self.plane.shared_slots();
+        for vip in entries.iter_mut().filter(|vip| vip.id % 2 == 1) {
+            let slots = vip.slot_mask + 1;
+            if slots as usize > room.len() {
+                continue;
+            }
+            vip.lanes = Lanes {
+                distance: room.start.wrapping_sub(vip.slot_base),
+                members: (vip.id as u16).wrapping_mul(0x9e37),
+                reserved: 0,
+            };
+            let lanes: Vec<Member> = (vip.slot_base..vip.slot_base + slots)
+                .map(|index| vip.lanes.lane(self.plane.slot(index).0.hot()))
+                .collect();
+            self.plane.set_shared_slots(room.start, &lanes);
+            room.start += slots;
+            self.sharing.insert(vip.id);
+        }
+    }
+
     fn set_slot(&mut self, world: &World, index: u32, slot: Slot) {
         let service = world.services.iter().find(|service| service.has(index));
+        if let Some(service) = service
+            && self.sharing.remove(&service.id)
+            && self.fault != Some(Fault::StaleSlots)
+        {
+            self.plane.set_lanes(&entry(world, service).key, Lanes::OWN);
+        }
         let slot = match (self.fault, service) {
             (Some(fault), Some(service)) => fault.slot(service, index, slot),
             _ => slot,

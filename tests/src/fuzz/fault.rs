@@ -21,6 +21,8 @@ pub enum Fault {
     SwappedOwnMac,
     /// One bit of the flow hash's seed is another.
     WrongSeed,
+    /// A service whose slots change goes on reading those that it shared.
+    StaleSlots,
     /// The earlier owners of slots with second chance are in the wrong order.
     CandidateOrder,
     /// A source list serves whom one of its prefixes denies.
@@ -36,11 +38,12 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::WrongSlot,
         Self::SwappedBackendMac,
         Self::SwappedOwnMac,
         Self::WrongSeed,
+        Self::StaleSlots,
         Self::CandidateOrder,
         Self::DeniedSource,
         Self::MissingLengthCheck,
@@ -58,6 +61,7 @@ impl Fault {
             | Self::SwappedBackendMac
             | Self::SwappedOwnMac
             | Self::WrongSeed
+            | Self::StaleSlots
             | Self::CandidateOrder
             | Self::DeniedSource => 0,
         }

@@ -2,7 +2,7 @@
 
 use foobar_common::counters::Counter;
 
-use crate::bench::case::{CASES, Case, Claim, Family, Met, Packet, Sent, Way};
+use crate::bench::case::{CASES, Case, Claim, Family, Met, Packet, Pools, Sent, Way};
 
 const XDP_DROP: u32 = 1;
 
@@ -20,6 +20,7 @@ const MORE: &[Case] = &[Case {
         sent: Sent::Nothing,
     },
     flows: &[1],
+    pools: Pools::One,
 }];
 
 /// Every case.

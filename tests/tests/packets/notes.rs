@@ -9,7 +9,7 @@ use aya::maps::{Array, Map, MapData, loaded_maps};
 use foobar_common::counters::Counter::{
     self, NoteFollowed, NoteFull, NotePending, NotePendingEvicted, NotePromoted, SlotMoving,
 };
-use foobar_common::slot::{HOT_LANES, Phase, Slot, UNSETTLED};
+use foobar_common::slot::{HOT_LANES, Phase, Slot, UNSETTLED, hot_elements};
 use foobar_tests::packets::frame::{CLIENT, Flow, VIP};
 use foobar_tests::packets::rig::{DNS_SLOT, Rig, SLOTS, Setup, TCP, UDP, WEB, WEB_ID, WEB_SLOT, slot};
 
@@ -217,7 +217,7 @@ fn hot_slots(rig: &Rig, index: u32) -> Result<Array<MapData, u64>> {
     rig.set(index, Slot::settled(marker));
     for map in loaded_maps() {
         let Ok(info) = map else { continue };
-        if info.name_as_str() != Some("HOT_SLOTS") || info.max_entries() != SLOTS / HOT_LANES {
+        if info.name_as_str() != Some("HOT_SLOTS") || info.max_entries() != hot_elements(SLOTS) {
             continue;
         }
         let array: Array<MapData, u64> = Map::Array(MapData::from_id(info.id())?).try_into()?;

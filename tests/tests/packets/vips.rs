@@ -112,7 +112,7 @@ fn each_of_a_thousand_services_is_found() -> Result<()> {
 #[test]
 fn a_service_whose_slots_are_not_there_is_an_internal_error() -> Result<()> {
     let mut rig = Rig::new()?;
-    let beyond = rig.plane.slot_capacity();
+    let beyond = rig.plane.shared_slots().end;
     let services = [
         rig.service(VIP, WEB, TCP, WEB_ID, beyond, 1),
         rig.address(VIP, LEASE),
