@@ -19,6 +19,7 @@ use foobar_common::{
 };
 
 use crate::path::rare::Job;
+use crate::steer::clock::Clock;
 
 /// An index that is at most `MASK`, a power of two less one, by an AND that stays where it is: the compiler takes one
 /// away that it finds needless, and the verifier of Linux 6.1 cannot follow why it is.
@@ -183,6 +184,10 @@ pub static JOBS: PerCpuArray<Job, 1> = PerCpuArray::new();
 /// The bucket of this CPU's answers to packets that are too big.
 #[btf_map]
 pub static TOO_BIG_BUCKET: PerCpuArray<Bucket, 1> = PerCpuArray::new();
+
+/// What this CPU's clock said last.
+#[btf_map]
+pub static CLOCK: PerCpuArray<Clock, 1> = PerCpuArray::new();
 
 /// First notes.
 #[btf_map]

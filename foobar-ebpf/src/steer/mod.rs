@@ -1,13 +1,13 @@
 //! Which target a flow belongs to: VIP, slot, and for the few slots that are not settled, the flow's note.
 
 pub mod admission;
+pub mod clock;
 pub mod events;
 pub mod features;
 pub mod notes;
 pub mod server_ids;
 pub mod vips;
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use foobar_common::address::Address;
 use foobar_common::admission::FEATURE_TRACKING;
 use foobar_common::counters::Counter;
@@ -23,14 +23,8 @@ use foobar_common::vip::{
 use crate::forward::count;
 use crate::maps::{COLD_SLOTS, HOT_SLOTS, LEASES, TARGETS};
 use crate::packet::transport::Transport;
+pub use clock::now_ns;
 use notes::Flow;
-
-/// CLOCK_MONOTONIC in nanoseconds, as of the last timer tick.
-#[inline(always)]
-pub fn now_ns() -> u64 {
-    // SAFETY: the helper has no arguments and no preconditions.
-    unsafe { bpf_ktime_get_coarse_ns() }
-}
 
 /// Whether this balancer owns the address of an entry of kind address.
 #[inline(always)]
