@@ -27,9 +27,7 @@ fn slice(seed: u64, features: Features, fault: Option<Fault>) -> Result<Summary>
         from: 0,
         features,
         enough: match fault {
-            Some(Fault::CandidateOrder | Fault::DeniedSource | Fault::OuterLength | Fault::DeadServerId) => {
-                ENOUGH_OF_SOME_WORLDS
-            }
+            Some(Fault::CandidateOrder | Fault::DeniedSource | Fault::OuterLength) => ENOUGH_OF_SOME_WORLDS,
             _ => ENOUGH,
         },
         fault,

@@ -20,7 +20,7 @@ pub(super) fn lists(dice: &mut Dice, services: &[Service]) -> Vec<SourceList> {
 }
 
 /// Prefixes in each other, around the addresses that clients have.
-fn list(dice: &mut Dice) -> SourceList {
+pub(super) fn list(dice: &mut Dice) -> SourceList {
     let served = |dice: &mut Dice| dice.pick(&[Served::Yes, Served::No]);
     let mut prefixes: Vec<(IpAddr, u8, Served)> = Vec::new();
     for _ in 0..dice.below(24) {

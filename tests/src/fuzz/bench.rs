@@ -22,7 +22,7 @@ use super::entries::{entries, entry, limit_of, policy, server_ids, until};
 use super::fault::Fault;
 use super::scene::{NOTES, PORT, SETS, SLOTS, SOURCE_BUCKETS};
 use crate::artifacts;
-use crate::model::{Age, Backend, Bucket, FlowId, Forward, Held, Key, State, World, Written};
+use crate::model::{Age, Backend, Bucket, FlowId, Forward, Held, Key, SourceList, State, World, Written};
 
 /// Room for targets, and with it for server ids, of which there are more.
 const TARGETS: u32 = 256;
@@ -147,19 +147,41 @@ impl Bench {
                     .set_lease(lease.unwrap_or_default() as u32, until(owned));
             }
             Change::ServerId(..) => self.plane.set_server_ids(&server_ids(world))?,
+            Change::List(place, ref list) => self.install_list(place as u16, list)?,
+            Change::Limit(_, limit) => self.plane.set_limit(limit.index, limit_of(limit)),
+            Change::Admission(nth, _, limit) => {
+                if let Some(limit) = limit {
+                    self.plane.set_limit(limit.index, limit_of(limit));
+                }
+                let changed = entry(world, &world.services[nth]);
+                let mut entries = self.plane.services();
+                for held in &mut entries {
+                    if held.key == changed.key {
+                        *held = Vip {
+                            lanes: held.lanes,
+                            ..changed
+                        };
+                    }
+                }
+                self.plane.set_services(&entries)?;
+            }
         }
         Ok(())
     }
 
     fn install_lists(&mut self, world: &World) -> Result<()> {
         for (index, list) in (0..).zip(&world.lists) {
-            let mut entries = entries(list);
-            if let Some(fault) = self.fault {
-                fault.list(&mut entries);
-            }
-            self.plane.set_list(index, &SourceTrie::new(&entries)?)?;
+            self.install_list(index, list)?;
         }
         Ok(())
+    }
+
+    fn install_list(&mut self, index: u16, list: &SourceList) -> Result<()> {
+        let mut entries = entries(list);
+        if let Some(fault) = self.fault {
+            fault.list(&mut entries);
+        }
+        Ok(self.plane.set_list(index, &SourceTrie::new(&entries)?)?)
     }
 
     /// Lets some services read their hot slots elsewhere, until one of them changes. Unlike the daemon's, these need not

@@ -5,8 +5,11 @@ use std::net::IpAddr;
 use foobar_common::slot::{Member, Slot};
 
 use super::dice::Dice;
-use super::scene;
-use crate::model::{Backend, World};
+use super::{admission, scene};
+use crate::model::{Backend, Limit, SourceList, World};
+
+/// Changes of a hundred that are of lists and limits, where there are any; some of them take the kernel its time.
+const ADMISSION: usize = 3;
 
 /// A change of the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +22,12 @@ pub(super) enum Change {
     Owned(IpAddr, bool),
     /// A server id of a service is another member's, or nobody's.
     ServerId(u32, Vec<u8>, Option<Member>),
+    /// A source list is another one.
+    List(usize, SourceList),
+    /// A service's limit has other rates, and a full bucket.
+    Limit(usize, Limit),
+    /// A service has another source list or none, and another limit or none.
+    Admission(usize, Option<usize>, Option<Limit>),
 }
 
 impl Change {
@@ -26,6 +35,11 @@ impl Change {
     pub(super) fn of(dice: &mut Dice, world: &World) -> Self {
         if !world.server_ids.is_empty() && dice.percent(10) {
             return Self::server_id(dice, world);
+        }
+        if dice.percent(ADMISSION)
+            && let Some(change) = Self::admission(dice, world)
+        {
+            return change;
         }
         match dice.below(10) {
             0..6 => {
@@ -79,6 +93,37 @@ impl Change {
         Self::ServerId(service, id, (!goes).then(|| scene::member(dice, 0)))
     }
 
+    /// Of the admission that a world has.
+    fn admission(dice: &mut Dice, world: &World) -> Option<Self> {
+        let lists = world.lists.len();
+        if world.services.is_empty() {
+            return None;
+        }
+        let nth = dice.below(world.services.len());
+        let service = &world.services[nth];
+        match (service.limit, dice.below(3)) {
+            (_, 0) if lists > 0 => {
+                let place = dice.below(lists);
+                // What becomes of sources that it doesn't name is its services' entry.
+                let others = world.lists[place].others;
+                let list = SourceList {
+                    others,
+                    ..admission::list(dice)
+                };
+                Some(Self::List(place, list))
+            }
+            (Some(limit), 1) => Some(Self::Limit(nth, admission::limit(dice, limit.index))),
+            (limit, 2) if lists > 0 || limit.is_some() => Some(Self::Admission(
+                nth,
+                (lists > 0 && dice.percent(60)).then(|| dice.below(lists)),
+                limit
+                    .filter(|_| dice.percent(60))
+                    .map(|limit| admission::limit(dice, limit.index)),
+            )),
+            _ => None,
+        }
+    }
+
     /// Makes it.
     pub(super) fn apply(&self, world: &mut World) {
         match self {
@@ -96,6 +141,18 @@ impl Change {
             }
             Self::ServerId(service, id, None) => {
                 world.server_ids.remove(&(*service, id.clone()));
+            }
+            Self::List(place, list) => world.lists[*place] = list.clone(),
+            &Self::Limit(nth, limit) => {
+                world.services[nth].limit = Some(limit);
+                world.limits.remove(&limit.index);
+            }
+            &Self::Admission(nth, list, limit) => {
+                let service = &mut world.services[nth];
+                (service.list, service.limit) = (list, limit);
+                if let Some(limit) = limit {
+                    world.limits.remove(&limit.index);
+                }
             }
         }
     }

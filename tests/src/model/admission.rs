@@ -21,7 +21,7 @@ pub enum Served {
 }
 
 /// A source list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceList {
     /// What becomes of a source that no prefix has.
     pub others: Served,
