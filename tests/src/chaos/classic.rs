@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::pair::{PLACES, Pair, connect, cut, index};
+use super::pair::{Pair, connect, cut, index};
 use super::probe::Echo;
-use super::stage::{ECHO_PORT, FAMILIES, PORT};
+use super::stage::{ECHO_PORT, PORT};
 use crate::netns::Namespace;
 use crate::process::Process;
 use crate::site;
@@ -44,7 +44,7 @@ impl<'w> Classic<'w> {
             world,
             hosts: [None, None],
         };
-        for which in PLACES {
+        for which in Lb::BOTH {
             pair.start_on(which)?;
         }
         Ok(pair)
@@ -61,7 +61,7 @@ impl<'w> Classic<'w> {
             let on = SocketAddr::new(family.vip(), ECHO_PORT);
             Echo::start(host, index(which) as Backend + 1, on)
         };
-        let echoes = FAMILIES.into_iter().map(echo).collect::<Result<_>>()?;
+        let echoes = Family::BOTH.into_iter().map(echo).collect::<Result<_>>()?;
         let router = Keepalived::start(self.world, which, [200, 100][index(which)])?;
         router.wait_master(which == Lb::First)?;
         self.hosts[index(which)] = Some(Host {
@@ -82,7 +82,7 @@ fn proxy(world: &World, host: &Namespace, which: Lb) -> Result<Process> {
             .to_owned();
     for (name, port) in [("streams", PORT), ("site", site::PORT)] {
         text += &format!("listen {name}\n");
-        for family in FAMILIES {
+        for family in Family::BOTH {
             text += &format!("  bind {}\n", SocketAddr::new(family.vip(), port));
         }
         for backend in world.backends() {
@@ -101,7 +101,7 @@ fn proxy(world: &World, host: &Namespace, which: Lb) -> Result<Process> {
             anyhow::bail!("HAProxy has ended, {ended}\n{}", process.tail());
         }
         let listening = host.command("ss", &["-Hltn", "sport", "=", &format!(":{PORT}")])?;
-        Ok(listening.lines().count() >= FAMILIES.len())
+        Ok(listening.lines().count() >= Family::BOTH.len())
     })?;
     Ok(process)
 }

@@ -9,7 +9,7 @@ use anyhow::Result;
 use foobar_common::address::Address;
 use foobar_common::note::{FlowKey, PendingNote, pending_set};
 
-use super::stage::{FAMILIES, PORT};
+use super::stage::PORT;
 use crate::pins::{Pins, SlotRange};
 use crate::site;
 use crate::world::Family;
@@ -65,7 +65,7 @@ const IDENTITY: u64 = PendingNote::identity(u32::MAX, u64::MAX);
 impl Noted {
     fn of(pins: &Pins) -> Result<Self> {
         let mut services = Vec::new();
-        for family in FAMILIES {
+        for family in Family::BOTH {
             for port in [PORT, site::PORT] {
                 let service = SocketAddr::new(family.vip(), port);
                 services.push((service, pins.range_of(service)?));

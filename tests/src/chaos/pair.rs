@@ -10,7 +10,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::figures::name_of;
-use super::stage::{ECHO_PORT, FAMILIES, Forward, PORT, TUNNEL_SOURCE};
+use super::stage::{ECHO_PORT, Forward, PORT, TUNNEL_SOURCE};
 use crate::bgp::{self, bird::Bird};
 use crate::cluster::{self, wait_agreed};
 use crate::lab::SITE;
@@ -19,8 +19,6 @@ use crate::site;
 use crate::vrrp::{ROUTER_ID, until, wait_state};
 use crate::world::{Backend, Family, Lb, World};
 
-/// Both places.
-pub const PLACES: [Lb; 2] = Lb::BOTH;
 /// How often the active one advertises.
 pub const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -133,11 +131,11 @@ impl Settings {
             &format!("host = \"{SITE}\""),
             &format!("path = \"{}\"", site::HEALTH),
         ];
-        for family in FAMILIES {
+        for family in Family::BOTH {
             let name = format!("site-{}", name_of(family));
             config.further += &self.tcp(family, &name, site::PORT, &check, &config);
         }
-        for family in FAMILIES {
+        for family in Family::BOTH {
             config.further += &format!(
                 "[[vip]]\nname = \"echo-{}\"\naddress = \"{}\"\nport = {ECHO_PORT}\nprotocol = \"udp\"\n\
                  slots = 256\n{}\n",
@@ -250,7 +248,7 @@ impl<'w> Foobar<'w> {
             balancers: [start(Lb::First)?, start(Lb::Second)?],
             _router: router,
         };
-        for which in PLACES {
+        for which in Lb::BOTH {
             pair.balancer(which).wait_owners(&configs[index(which)])?;
             pair.wait_place(which)?;
             if pair.settings.clustered {
@@ -292,7 +290,7 @@ impl<'w> Foobar<'w> {
     /// Where a file can't be written.
     pub fn set_backends(&mut self, backends: impl IntoIterator<Item = Backend>) -> Result<()> {
         self.settings.backends = backends.into_iter().collect();
-        for which in PLACES {
+        for which in Lb::BOTH {
             let config = self.settings.config(self.world, which)?;
             self.balancers[index(which)].reload(&config)?;
         }
@@ -304,7 +302,7 @@ impl<'w> Foobar<'w> {
     /// # Errors
     /// Where they don't get there.
     pub fn wait_owners(&mut self) -> Result<()> {
-        for which in PLACES {
+        for which in Lb::BOTH {
             let balancer = &self.balancers[index(which)];
             let pins = balancer.pins()?;
             let service = (Family::V4.vip(), PORT);
@@ -363,7 +361,7 @@ pub fn isolate(world: &World, isolated: Isolated) -> Result<()> {
         Isolated::No => "off",
         Isolated::Yes => "on",
     };
-    for which in PLACES {
+    for which in Lb::BOTH {
         let set = ["link", "set", "dev", which.name(), "isolated", word];
         world.bridge().command("bridge", &set)?;
     }

@@ -10,7 +10,8 @@ use super::figures::{Figures, figures};
 use super::pair::{Foobar, Settings};
 use super::scenario::Scenario;
 use super::scenes::{Pace, Plan, hosts_die, play};
-use super::stage::{FAMILIES, Observed, Stage, world};
+use super::stage::{Observed, Stage, world};
+use crate::world::Family;
 
 /// What is to be run.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +58,7 @@ pub fn run(request: Request, progress: &mut dyn FnMut(&str) -> Result<()>) -> Re
         ..
     } = request;
     ensure!(
-        streams >= FAMILIES.len() && streams <= 20_000,
+        streams >= Family::BOTH.len() && streams <= 20_000,
         "{streams} streams: 2 to 20000 are possible"
     );
     let rounds = match (request.rounds, request.length) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::noted::Death;
-use super::pair::{Foobar, Isolated, PLACES, Pair, index, isolate, other};
+use super::pair::{Foobar, Isolated, Pair, index, isolate, other};
 use super::scenario::Scenario;
 use super::stage::{Forward, Stage};
 use super::timeline::Mark;
@@ -177,7 +177,7 @@ fn cycle(stage: &mut Stage<'_>, pair: &mut Foobar<'_>, plan: &mut Plan<'_>) -> R
     let builds = [artifacts::next_release()?, artifacts::binary()?];
     let mut round = 0;
     while plan.goes_on()? {
-        let which = PLACES[round % PLACES.len()];
+        let which = Lb::BOTH[round % Lb::BOTH.len()];
         plan.wait_some_time();
         stage
             .timeline
@@ -189,7 +189,7 @@ fn cycle(stage: &mut Stage<'_>, pair: &mut Foobar<'_>, plan: &mut Plan<'_>) -> R
         wait_state(pair.balancer(which), "backup")?;
         stage.timeline.mark(Mark::Note, "it is stopped");
         pair.balancer(which).stop()?;
-        pair.use_binary(which, builds[round / PLACES.len() % builds.len()].clone());
+        pair.use_binary(which, builds[round / Lb::BOTH.len() % builds.len()].clone());
         sleep(plan.pace.calm / 2);
         stage.timeline.mark(Mark::Note, "it is started");
         pair.balancer(which).run()?;
@@ -253,7 +253,7 @@ fn change_and_die(
         let at = stage.timeline.origin.elapsed();
         pair.die(Lb::First)?;
         if scenario.forward() == Forward::L2 {
-            let [dead, survivor] = PLACES.map(|which| pair.balancer(which).pins());
+            let [dead, survivor] = Lb::BOTH.map(|which| pair.balancer(which).pins());
             stage.deaths.push(Death::of(at, &dead?, &survivor?)?);
         }
         sleep(AFTER);

@@ -27,8 +27,6 @@ use crate::world::{Backend, Family, World};
 pub const PORT: u16 = 7_000;
 /// UDP echo's port.
 pub const ECHO_PORT: u16 = 7_001;
-/// Both, each with half of the load.
-pub const FAMILIES: [Family; 2] = Family::BOTH;
 /// Where outer headers come from, where there are agents.
 pub const TUNNEL_SOURCE: &str = "203.0.113.64/26";
 /// Short requests a second, of each family.
@@ -118,7 +116,7 @@ impl<'w> Stage<'w> {
         };
         let mut echoes = Vec::new();
         for backend in world.backends() {
-            for family in FAMILIES {
+            for family in Family::BOTH {
                 let on = SocketAddr::new(family.vip(), ECHO_PORT);
                 echoes.push(Echo::start(world.backend(backend)?, backend, on)?);
             }
@@ -149,8 +147,8 @@ impl<'w> Stage<'w> {
         let trust = self.site.trust()?;
         self.timeline = Timeline::begin();
         let origin = self.timeline.origin;
-        let each = streams / FAMILIES.len();
-        for (nth, family) in FAMILIES.into_iter().enumerate() {
+        let each = streams / Family::BOTH.len();
+        for (nth, family) in Family::BOTH.into_iter().enumerate() {
             let record = Arc::new(Record::new(origin, (nth * each) as u32));
             let load = Load {
                 held: each,
@@ -168,7 +166,7 @@ impl<'w> Stage<'w> {
         for (client, _) in &self.clients {
             client.wait_held(each, OPEN)?;
         }
-        for family in FAMILIES {
+        for family in Family::BOTH {
             let visitors = Visitors::start(self.world, &trust, family, seed, origin)?;
             self.visitors.push(visitors);
         }
@@ -220,7 +218,7 @@ impl<'w> Stage<'w> {
     pub fn end(mut self) -> Result<Observed> {
         let held = self.held();
         let end = self.timeline.origin.elapsed();
-        let echoes = FAMILIES
+        let echoes = Family::BOTH
             .into_iter()
             .zip(self.probes.drain(..))
             .map(|(family, probe)| Ok((family, probe.stop()?)))
@@ -283,7 +281,7 @@ fn servers(world: &World, backend: Backend) -> Result<Vec<Server>> {
 
 fn agent(world: &World, own: Backend) -> Result<Agent<'_>> {
     let config = AgentConfig {
-        vips: FAMILIES.map(Family::vip).to_vec(),
+        vips: Family::BOTH.map(Family::vip).to_vec(),
         trusted: vec![TUNNEL_SOURCE.to_owned()],
         peers: world
             .backends()
