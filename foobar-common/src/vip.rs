@@ -160,11 +160,17 @@ pub struct Lanes {
 
 impl Lanes {
     /// The VIP's own hot slots.
-    pub const OWN: Self = Self {
-        distance: 0,
-        members: 0,
-        reserved: 0,
-    };
+    pub const OWN: Self = Self::new(0, 0);
+
+    /// Lanes of these fields.
+    #[inline(always)]
+    pub const fn new(distance: u32, members: u16) -> Self {
+        Self {
+            distance,
+            members,
+            reserved: 0,
+        }
+    }
 
     /// The lanes as the word that the map holds.
     #[inline(always)]
@@ -175,11 +181,7 @@ impl Lanes {
     /// The lanes that a word stands for.
     #[inline(always)]
     pub const fn from_word(word: u64) -> Self {
-        Self {
-            distance: word as u32,
-            members: (word >> 32) as u16,
-            reserved: 0,
-        }
+        Self::new(word as u32, (word >> 32) as u16)
     }
 
     /// The index of the slot whose hot entry is read for that of slot `index`.
@@ -251,11 +253,7 @@ mod tests {
 
     #[test]
     fn lanes_are_the_bytes_of_their_word() {
-        let lanes = Lanes {
-            distance: 0x8765_4321,
-            members: 0xfedc,
-            reserved: 0,
-        };
+        let lanes = Lanes::new(0x8765_4321, 0xfedc);
         assert_eq!(Lanes::from_word(lanes.to_word()), lanes);
         // SAFETY: both are 8 plain bytes.
         let bytes: u64 = unsafe { core::mem::transmute(lanes) };
@@ -265,11 +263,7 @@ mod tests {
 
     #[test]
     fn a_shared_lane_stands_for_any_hot_entry() {
-        let lanes = Lanes {
-            distance: 0u32.wrapping_sub(12),
-            members: 0xff00,
-            reserved: 0,
-        };
+        let lanes = Lanes::new(0u32.wrapping_sub(12), 0xff00);
         assert_eq!(lanes.index(20), 8);
         for hot in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
             assert_eq!(lanes.hot(lanes.lane(hot)), hot);

@@ -10,6 +10,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
+use super::first_gap;
+
 /// The greatest id: the top bit of 16 is the data plane's.
 pub const MAX_ID: u16 = 32_767;
 
@@ -73,27 +75,12 @@ impl MemberPool {
     /// The first `length` ids in a row that are free and in none of the blocks; an empty block where there are none.
     #[must_use]
     pub fn free_block<'a>(&self, length: u16, blocks: impl Iterator<Item = &'a Range<u16>>) -> Range<u16> {
-        let mut free: Vec<u16> = self.free.iter().copied().collect();
-        free.sort_unstable();
-        let mut blocks: Vec<&Range<u16>> = blocks.filter(|block| !block.is_empty()).collect();
-        blocks.sort_unstable_by_key(|block| block.start);
-        let mut blocks = blocks.into_iter().peekable();
-        let mut run = 0..0;
-        for id in free {
-            while blocks.next_if(|block| block.end <= id).is_some() {}
-            if blocks.peek().is_some_and(|block| block.contains(&id)) {
-                continue;
-            }
-            run = if run.end == id {
-                run.start..id + 1
-            } else {
-                id..id + 1
-            };
-            if run.len() == usize::from(length) {
-                return run;
-            }
-        }
-        0..0
+        let ids = 1..self.capacity() as u32 + 1;
+        let others = self.members.iter().chain(&self.retired).map(|&id| id..id + 1);
+        let taken = others
+            .chain(blocks.cloned())
+            .map(|range| range.start.into()..range.end.into());
+        first_gap(ids, taken, length.into()).map_or(0..0, |first| first as u16..first as u16 + length)
     }
 
     /// How many ids there are.

@@ -9,11 +9,14 @@
 //! - [`members`]: which id a member may have.
 //! - [`sharing`]: which VIPs' slots can be read in one place.
 
+mod gap;
 pub mod members;
 pub mod plan;
 pub mod sharing;
 pub mod slots;
 pub mod table;
+
+pub use gap::first_gap;
 
 #[cfg(test)]
 mod simulation;

@@ -14,6 +14,8 @@ use std::ops::Range;
 use foobar_common::slot::Member;
 use foobar_common::vip::Lanes;
 
+use super::first_gap;
+
 /// What tables must have in common to be shared: equal where the tables are the same but for a constant.
 pub fn pattern(owners: &[Member]) -> u64 {
     let first = owners.first().copied().unwrap_or_default();
@@ -71,8 +73,8 @@ impl SharedTables {
     }
 
     /// How many tables are in use.
-    #[must_use]
-    pub fn in_use(&self) -> usize {
+    #[cfg(test)]
+    fn in_use(&self) -> usize {
         self.tables.iter().filter(|table| table.users > 0).count()
     }
 
@@ -84,14 +86,28 @@ impl SharedTables {
             .any(|table| table.pattern == pattern && table.users > 0)
     }
 
-    /// The lanes of a VIP with these owners of its slots, the first of which is slot `base`; none where there is no
-    /// such table. The VIP uses the table until it [leaves](Self::leave).
-    pub fn join(&mut self, base: u32, owners: &[Member]) -> Option<Lanes> {
-        let (first, pattern) = (*owners.first()?, pattern(owners));
+    /// The lanes of a VIP with these owners of its slots, the first of which is slot `base`; none where there is neither
+    /// such a table nor room for it. What a new one has to hold, from an index on, `write` writes. The VIP uses the table
+    /// until it [leaves](Self::leave).
+    pub fn share(
+        &mut self,
+        base: u32,
+        owners: &[Member],
+        write: impl FnOnce(u32, &[Member]),
+    ) -> Option<Lanes> {
+        if let Some(lanes) = self.join(base, owners) {
+            return Some(lanes);
+        }
+        write(self.found(owners)?, owners);
+        self.join(base, owners)
+    }
+
+    /// As [`Self::share`], of a table that there is.
+    fn join(&mut self, base: u32, owners: &[Member]) -> Option<Lanes> {
+        let first = *owners.first()?;
         self.tables.iter_mut().find_map(|table| {
             let members = first.wrapping_sub(*table.owners.first()?);
-            let is_same = table.pattern == pattern
-                && table.left_ns.is_none()
+            let is_same = table.left_ns.is_none()
                 && table.owners.len() == owners.len()
                 && owners
                     .iter()
@@ -99,35 +115,20 @@ impl SharedTables {
                     .all(|(&owner, &held)| owner == held.wrapping_add(members));
             is_same.then(|| {
                 table.users += 1;
-                Lanes {
-                    distance: table.base.wrapping_sub(base),
-                    members,
-                    reserved: 0,
-                }
+                Lanes::new(table.base.wrapping_sub(base), members)
             })
         })
     }
 
-    /// A new table with these owners, for others to [join](Self::join) when they are written from the index on that is
+    /// A new table with these owners, for VIPs to [join](Self::join) when they are written from the index on that is
     /// given back; none where there is no room.
-    pub fn found(&mut self, owners: &[Member]) -> Option<u32> {
+    fn found(&mut self, owners: &[Member]) -> Option<u32> {
         let slots = owners.len() as u32;
-        let mut taken: Vec<Range<u32>> = self
+        let taken = self
             .tables
             .iter()
-            .map(|table| table.base..table.base + table.slots)
-            .collect();
-        taken.sort_unstable_by_key(|range| range.start);
-        let mut base = self.room.start;
-        for range in taken {
-            if range.start >= base + slots {
-                break;
-            }
-            base = base.max(range.end);
-        }
-        if slots == 0 || base + slots > self.room.end {
-            return None;
-        }
+            .map(|table| table.base..table.base + table.slots);
+        let base = first_gap(self.room.clone(), taken, slots)?;
         self.tables.push(Table {
             base,
             slots,
@@ -236,12 +237,8 @@ mod tests {
                         vips[vip] = (changed, Lanes::OWN);
                     }
                     1 if lanes == Lanes::OWN => {
-                        let joined = tables.join(base, &owners).or_else(|| {
-                            let at = tables.found(&owners)?;
-                            hot.extend((at..).zip(owners));
-                            tables.join(base, &owners)
-                        });
-                        vips[vip].1 = joined.unwrap_or_default();
+                        let shared = tables.share(base, &owners, |at, _| hot.extend((at..).zip(owners)));
+                        vips[vip].1 = shared.unwrap_or_default();
                     }
                     _ => tables.tidy(now, GRACE),
                 }

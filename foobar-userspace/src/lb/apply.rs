@@ -11,6 +11,7 @@ use foobar_common::vip::{Lanes, VIP_RESET, Vip as Entry, VipKey};
 use super::entry;
 use super::member::Member;
 use super::steering::{Steering, Urgency, Vip, deadline, history};
+use crate::balancer::first_gap;
 use crate::balancer::plan::Serving;
 use crate::balancer::slots::SlotTable;
 use crate::config::{self, Backend, Config, Forward, Ownership, Service, Unserved};
@@ -145,20 +146,8 @@ impl Steering {
 
     /// The first index of a gap that `count` slots fit into.
     fn free_slots(&self, count: u32) -> Option<u32> {
-        let mut used: Vec<(u32, u32)> = self
-            .vips
-            .iter()
-            .map(|vip| (vip.base, vip.base + vip.config.slots))
-            .collect();
-        used.sort_unstable();
-        let mut base = 0;
-        for (start, end) in used {
-            if start >= base + count {
-                break;
-            }
-            base = base.max(end);
-        }
-        (base + count <= self.plane.slot_capacity()).then_some(base)
+        let used = self.vips.iter().map(|vip| vip.base..vip.base + vip.config.slots);
+        first_gap(0..self.plane.slot_capacity(), used, count)
     }
 
     fn update(&mut self, place: usize, config: &config::Vip, now_ns: u64) {

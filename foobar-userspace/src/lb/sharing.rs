@@ -48,11 +48,8 @@ impl Steering {
     fn share(&mut self, place: usize) {
         let vip = &mut self.vips[place];
         let owners = owners(vip);
-        let lanes = self.shared.join(vip.base, &owners).or_else(|| {
-            self.plane.set_shared_slots(self.shared.found(&owners)?, &owners);
-            self.shared.join(vip.base, &owners)
-        });
-        if let Some(lanes) = lanes {
+        let write = |at, owners: &[Id]| self.plane.set_shared_slots(at, owners);
+        if let Some(lanes) = self.shared.share(vip.base, &owners, write) {
             vip.lanes = lanes;
             self.plane.set_lanes(&entry::of(&vip.config).key, lanes);
         }

@@ -379,21 +379,17 @@ pub fn rows(cases: &[Case]) -> Vec<Row> {
     let mut rows = Vec::new();
     for &case in cases {
         rows.extend(case.flows.iter().map(|&flows| Row::new(case, flows)));
-        if ![BASE, OWN_POOLS].contains(&case.name) {
-            continue;
-        }
+        let (vips, backends): (&[(u32, u32)], &[u32]) = match case.name {
+            BASE => (
+                &[(1, 4_096), (16, 65_536), (100, 4_096), (1_000, 4_096)],
+                &[3, 16, 1_000],
+            ),
+            OWN_POOLS => (&[(16, 65_536), (100, 4_096), (1_000, 4_096)], &[]),
+            _ => (&[], &[]),
+        };
         let base = Row::new(case, MILLION);
-        for (vips, slots) in [(1, 4_096), (16, 65_536), (100, 4_096), (1_000, 4_096)] {
-            if vips > 1 || case.name == BASE {
-                rows.push(Row { vips, slots, ..base });
-            }
-        }
-        if case.name != BASE {
-            continue;
-        }
-        for backends in [3, 16, 1_000] {
-            rows.push(Row { backends, ..base });
-        }
+        rows.extend(vips.iter().map(|&(vips, slots)| Row { vips, slots, ..base }));
+        rows.extend(backends.iter().map(|&backends| Row { backends, ..base }));
     }
     rows
 }

@@ -180,20 +180,17 @@ impl Plane {
 
     /// Lets VIPs of one pool read one table, as the daemon does it where all their slots are settled.
     fn share_slots(&self) {
+        if self.row.vips == 1 || self.row.case.met != Met::Slots(Phase::Settled) {
+            return;
+        }
         let mut tables = SharedTables::new(self.plane.shared_slots());
         let services = self.plane.services();
         for vip in services.iter().filter(|vip| vip.key.port_be != 0) {
-            let held: Vec<Slot> = (vip.slot_base..=vip.slot_base + vip.slot_mask)
-                .map(|index| self.plane.slot(index).0)
+            let owners: Vec<Member> = (vip.slot_base..=vip.slot_base + vip.slot_mask)
+                .map(|index| self.plane.slot(index).0.current)
                 .collect();
-            if self.row.vips == 1 || held.iter().any(|slot| slot.phase() != Phase::Settled) {
-                return;
-            }
-            let owners: Vec<Member> = held.iter().map(|slot| slot.current).collect();
-            let lanes = tables.join(vip.slot_base, &owners).or_else(|| {
-                self.plane.set_shared_slots(tables.found(&owners)?, &owners);
-                tables.join(vip.slot_base, &owners)
-            });
+            let write = |at, owners: &[Member]| self.plane.set_shared_slots(at, owners);
+            let lanes = tables.share(vip.slot_base, &owners, write);
             self.plane.set_lanes(&vip.key, lanes.unwrap_or_default());
         }
     }

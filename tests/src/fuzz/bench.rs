@@ -193,11 +193,8 @@ impl Bench {
             if slots as usize > room.len() {
                 continue;
             }
-            vip.lanes = Lanes {
-                distance: room.start.wrapping_sub(vip.slot_base),
-                members: (vip.id as u16).wrapping_mul(0x9e37),
-                reserved: 0,
-            };
+            let members = (vip.id as u16).wrapping_mul(0x9e37);
+            vip.lanes = Lanes::new(room.start.wrapping_sub(vip.slot_base), members);
             let lanes: Vec<Member> = (vip.slot_base..vip.slot_base + slots)
                 .map(|index| vip.lanes.lane(self.plane.slot(index).0.hot()))
                 .collect();

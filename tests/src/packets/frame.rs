@@ -5,6 +5,8 @@
 use std::net::Ipv4Addr;
 
 use etherparse::{Icmpv4Header, Icmpv4Type, IpNumber, Ipv4Header, TcpHeader, UdpHeader};
+use foobar_common::address::Address;
+use foobar_common::flow::{flow_hash, ports_be};
 
 /// A MAC address.
 pub type Mac = [u8; 6];
@@ -92,6 +94,12 @@ impl Flow {
     /// The same flow from another address.
     pub const fn from(self, client: Ipv4Addr) -> Self {
         Self { client, ..self }
+    }
+
+    /// Its hash, which its slot follows from.
+    pub fn hash(self, seed: [u64; 2]) -> u64 {
+        let ports = ports_be(self.client_port.to_be(), self.port.to_be());
+        flow_hash(seed, Address::from(self.client).words(), ports)
     }
 
     /// A TCP segment; `edit` sets flags, numbers and options, of both headers.

@@ -9,7 +9,7 @@ use foobar_tests::steady::SERVICE;
 use foobar_tests::world::VIP;
 use serde_json::Value;
 
-use crate::story::{STREAMS, config, hold, of, reached, serve, world};
+use crate::story::{PATIENCE, STREAMS, config, hold, of, reached, serve, world};
 
 /// A second VIP of the same backends, in another order, and one of other slots.
 const OTHERS: &str = r#"
@@ -70,7 +70,7 @@ fn vips_of_one_pool_share_their_slots_until_something_changes() -> Result<()> {
             .all(|vip| vip["phases"]["moving"] == 0 || vip["shares_slots"] == false),
         "{status:#}"
     );
-    client.wait_held(STREAMS, crate::story::PATIENCE)?;
+    client.wait_held(STREAMS, PATIENCE)?;
     balancer.undrain(2)?;
     let report = client.stop()?;
     assert_eq!(report.failed(), 0, "{report}");

@@ -13,7 +13,6 @@ use foobar_common::counters::Counter::{
     NoteFollowed, NoteFull, NoteOverwritten, NotePending, NotePromoted, NoteUntold, NoteUntoldPending,
     SlotMoved, SlotMoving,
 };
-use foobar_common::flow::{flow_hash, ports_be};
 use foobar_common::note::{FlowKey, PendingNote, pending_set};
 use foobar_common::note_event::{NOTE_EVENT_RING_BYTES, NOTE_EVENT_RING_CROWDED};
 use foobar_common::slot::{Member, Phase, Slot};
@@ -173,8 +172,7 @@ fn clients(rig: &Rig, count: u32) -> Vec<Flow> {
     let (seed, sets) = (rig.plane.flow_seed(), rig.plane.notes().pending_sets());
     let mut seen = HashSet::new();
     let is_new = |flow: &Flow| {
-        let ports = ports_be(flow.client_port.to_be(), flow.port.to_be());
-        let hash = flow_hash(seed, Address::from(flow.client).words(), ports);
+        let hash = flow.hash(seed);
         seen.insert((pending_set(hash, sets - 1), PendingNote::identity(WEB_SLOT, hash)))
     };
     let client = |n: u32| {

@@ -1,9 +1,7 @@
 //! VIPs that read their hot slots in a table that they share, and stop doing so.
 
 use anyhow::Result;
-use foobar_common::address::Address;
 use foobar_common::counters::Counter::SlotMoved;
-use foobar_common::flow::{flow_hash, ports_be};
 use foobar_common::slot::{Member, Phase, Slot};
 use foobar_common::vip::Lanes;
 use foobar_tests::packets::frame::{Flow, VIP};
@@ -33,16 +31,8 @@ fn rig() -> Result<Rig> {
     }
     for service in &mut services {
         service.lanes = match service.slot_base {
-            WIDE_BASE => Lanes {
-                distance: table - WIDE_BASE,
-                members: 0u16.wrapping_sub(APART),
-                reserved: 0,
-            },
-            TWIN_BASE => Lanes {
-                distance: table - TWIN_BASE,
-                members: 0,
-                reserved: 0,
-            },
+            WIDE_BASE => Lanes::new(table - WIDE_BASE, 0u16.wrapping_sub(APART)),
+            TWIN_BASE => Lanes::new(table - TWIN_BASE, 0),
             _ => Lanes::OWN,
         };
     }
@@ -56,9 +46,7 @@ const fn flow(port: u16, nth: u16) -> Flow {
 
 /// The slot that a flow has, counted from its service's first.
 fn place(rig: &Rig, flow: Flow) -> u32 {
-    let ports = ports_be(flow.client_port.to_be(), flow.port.to_be());
-    let source = Address::from(flow.client).words();
-    flow_hash(rig.plane.flow_seed(), source, ports) as u32 & (WIDE_SLOTS - 1)
+    flow.hash(rig.plane.flow_seed()) as u32 & (WIDE_SLOTS - 1)
 }
 
 #[test]
